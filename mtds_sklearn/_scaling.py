@@ -1,0 +1,93 @@
+"""Units: inputs and outputs of size one inside the package, whatever they are outside."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtds_sklearn._sequences import PackedSequences, frozen
+
+
+class Scaling(NamedTuple):
+    """Inside, an input is ``u / input_scale``, an output ``(y - output_mean) / output_scale``."""
+
+    input_scale: np.ndarray
+    """Units of the inputs, shape (n_inputs,), positive."""
+    output_mean: np.ndarray
+    """Units of the outputs, shape (n_outputs,)."""
+    output_scale: np.ndarray
+    """Units of the outputs, shape (n_outputs,), positive."""
+
+
+def fit_scaling(sequences: PackedSequences) -> Scaling:
+    """Measure the size of inputs and outputs over all rows.
+
+    Parameters
+    ----------
+    sequences : PackedSequences
+        The sequences, in the caller's units.
+
+    Returns
+    -------
+    scaling : Scaling
+        Inputs: root mean square, 1.0 for a column of zeros. They are never centred, for an input
+        of zero means that nothing happens. Outputs: mean and standard deviation of the observed
+        values; a constant column has its absolute value (1.0 if that is zero) as scale, a column
+        without observations has mean 0.0 and scale 1.0.
+    """
+    output_mean, output_scale = _moments(sequences.outputs, sequences.observed)
+    return Scaling(
+        input_scale=frozen(_root_mean_square(sequences.inputs)),
+        output_mean=frozen(output_mean),
+        output_scale=frozen(output_scale),
+    )
+
+
+def apply_scaling(sequences: PackedSequences, scaling: Scaling) -> PackedSequences:
+    """Return the sequences with inputs and outputs divided by their scales, outputs centred.
+
+    Parameters
+    ----------
+    sequences : PackedSequences
+        The sequences, in the caller's units.
+    scaling : Scaling
+        From `fit_scaling`, of these or of other sequences with the same columns.
+
+    Returns
+    -------
+    scaled : PackedSequences
+        Outputs that are not observed stay 0.0.
+    """
+    outputs = (sequences.outputs - scaling.output_mean) / scaling.output_scale
+    return sequences._replace(
+        inputs=frozen(sequences.inputs / scaling.input_scale),
+        outputs=frozen(np.where(sequences.observed, outputs, 0.0)),
+    )
+
+
+def _root_mean_square(inputs: np.ndarray) -> np.ndarray:
+    # Squares of 1e-200 or 1e200 leave the range of floats; squares of value / peak do not.
+    peak = np.abs(inputs).max(axis=0, initial=0.0)
+    peak[peak == 0.0] = 1.0
+    return _or_peak(peak * np.sqrt(np.mean((inputs / peak) ** 2, axis=0)), peak)
+
+
+def _moments(outputs: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and scale of the observed values of each column."""
+    peak = np.abs(outputs).max(axis=0, initial=0.0)  # what is not observed is 0.0
+    peak[peak == 0.0] = 1.0
+    n_observed = np.maximum(np.count_nonzero(observed, axis=0), 1)
+    ratio = outputs / peak
+    mean = ratio.sum(axis=0) / n_observed
+    deviation = np.where(observed, ratio - mean, 0.0)
+    scale = peak * np.sqrt((deviation**2).sum(axis=0) / n_observed)
+    # Equal values are recognised as such, for rounding may leave them a tiny deviation.
+    low = outputs.min(axis=0, initial=np.inf, where=observed)
+    high = outputs.max(axis=0, initial=-np.inf, where=observed)
+    constant = low >= high
+    mean = np.where(constant, np.where(np.isfinite(low), low, 0.0), mean * peak)
+    return mean, _or_peak(np.where(constant, peak, scale), peak)
+
+
+def _or_peak(scale: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    """Replace a scale that underflowed to zero."""
+    return np.where(scale > 0.0, scale, peak)

@@ -1,0 +1,262 @@
+"""The one form in which sequences travel through the package.
+
+Rows of all sequences stand below each other, never padded; sequence i is the rows
+``offsets[i]:offsets[i + 1]``. This is the last place that can reject data.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mtds_sklearn._rows import as_column, check_steps, number_labels, number_times
+
+
+class PackedSequences(NamedTuple):
+    """Sequences below each other; all arrays are read-only and C-contiguous."""
+
+    inputs: np.ndarray
+    """float64, shape (n_rows, n_inputs)."""
+    outputs: np.ndarray
+    """float64, shape (n_rows, n_outputs); 0.0 where not observed."""
+    observed: np.ndarray
+    """bool, shape (n_rows, n_outputs)."""
+    offsets: np.ndarray
+    """int64, shape (n_sequences + 1,); sequence i is the rows ``offsets[i]:offsets[i + 1]``."""
+    labels: np.ndarray
+    """Any dtype, shape (n_sequences,); one label per sequence."""
+    row_order: np.ndarray
+    """int64, shape (n_rows,); packed row r is the caller's row ``row_order[r]``."""
+
+
+def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
+    """Find the labels and the times of the rows of X.
+
+    Arguments come first. What is not given as an argument is taken from the row index of `X`,
+    if `X` is a DataFrame whose index has the two levels (sequence, time).
+
+    Parameters
+    ----------
+    X : array-like or DataFrame
+        The inputs, one row per time step.
+    groups, times : array-like of shape (n_rows,) or None
+        What the caller passed.
+
+    Returns
+    -------
+    labels, times : array-like of shape (n_rows,) or None
+        None where neither an argument nor the index tells.
+
+    Raises
+    ------
+    ValueError
+        If the row index of `X` is needed and has more than two levels.
+    """
+    index = getattr(X, "index", None)
+    n_levels = getattr(index, "nlevels", 1)
+    if n_levels == 1 or (groups is not None and times is not None):
+        return groups, times
+    if n_levels > 2:
+        raise ValueError(
+            "A row index of X with several levels must have two, (sequence, time); it has "
+            f"{n_levels}: {list(index.names)}. Pass groups and times, or drop the other levels."
+        )
+    labels = index.get_level_values(0) if groups is None else groups
+    return labels, index.get_level_values(1) if times is None else times
+
+
+def pack_sequences(
+    inputs: ArrayLike,
+    outputs: ArrayLike | None,
+    *,
+    labels: Any = None,
+    times: Any = None,
+    n_outputs: int | None = None,
+    needs_observation: bool = False,
+    who: str = "pack_sequences",
+) -> PackedSequences:
+    """Check the rows of all sequences and sort them by sequence, then by time.
+
+    Parameters
+    ----------
+    inputs : array-like of shape (n_rows, n_inputs)
+        The inputs, one row per time step, all finite.
+    outputs : array-like of shape (n_rows,) or (n_rows, n_outputs), or None
+        The outputs, NaN where not observed. None: nothing is observed.
+    labels : array-like of shape (n_rows,), optional
+        The sequence of each row, any hashable values. None: all rows are one sequence, labelled 0.
+        Sequences are put in the order in which their labels first appear.
+    times : array-like of shape (n_rows,), optional
+        The time of each row: integers that rise by 1 within a sequence, or dates, durations or
+        pandas Periods that rise by one step, the same for all sequences (calendar months and
+        years count as steps). Sequences may start at different times. None: caller's order.
+    n_outputs : int, optional
+        The number of outputs; required if `outputs` is None.
+    needs_observation : bool, default=False
+        Whether to reject outputs without any observed value.
+    who : str, default="pack_sequences"
+        The complainer in error messages.
+
+    Returns
+    -------
+    sequences : PackedSequences
+        Copies; nothing of the caller's is changed or shared.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, values are infinite, labels or times are missing, or the times of a
+        sequence have duplicates or gaps.
+    """
+    inputs = _as_matrix(inputs, "X", who)
+    n_rows = len(inputs)
+    if n_rows == 0:
+        raise ValueError(f"{who}: X needs at least 1 row; it has shape {inputs.shape}.")
+    _reject_values(~np.isfinite(inputs), "X must be finite", who)
+    outputs, observed = _split_outputs(outputs, n_rows, n_outputs, who)
+    if needs_observation and not observed.any():
+        raise ValueError(
+            f"{who}: y has no observed value; at least 1 of its {observed.size} must not be NaN."
+        )
+    row_order, offsets, sequence_labels = _order_rows(n_rows, labels, times, who)
+    return PackedSequences(
+        inputs=frozen(inputs[row_order]),
+        outputs=frozen(outputs[row_order]),
+        observed=frozen(observed[row_order]),
+        offsets=frozen(offsets),
+        labels=frozen(sequence_labels),
+        row_order=frozen(row_order),
+    )
+
+
+def unpack_rows(values: np.ndarray, sequences: PackedSequences) -> np.ndarray:
+    """Return values that are in packed order in the caller's row order.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, ...)
+        One entry per packed row.
+    sequences : PackedSequences
+        The sequences that the rows belong to.
+
+    Returns
+    -------
+    values : ndarray of shape (n_rows, ...)
+        A writable copy.
+    """
+    unpacked = np.empty(values.shape, dtype=values.dtype)
+    unpacked[sequences.row_order] = values
+    return unpacked
+
+
+def select_sequences(sequences: PackedSequences, indices: ArrayLike) -> PackedSequences:
+    """Return some of the sequences, whole, in the given order.
+
+    Parameters
+    ----------
+    sequences : PackedSequences
+        The sequences to choose from.
+    indices : array-like of shape (n_selected,), or slice
+        Integers (negative ones count from the end, repeated ones repeat the sequence) or a mask of
+        shape (n_sequences,).
+
+    Returns
+    -------
+    selected : PackedSequences
+        Its ``row_order`` is a permutation of its own rows: the caller is taken to own just these
+        rows, in the order they had.
+    """
+    indices = np.arange(len(sequences.labels))[indices]
+    lengths = np.diff(sequences.offsets)[indices]
+    offsets = _offsets_of(lengths)
+    rows = np.repeat(sequences.offsets[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    row_order = np.empty(len(rows), dtype=np.int64)
+    row_order[np.argsort(sequences.row_order[rows], kind="stable")] = np.arange(len(rows))
+    return PackedSequences(
+        inputs=frozen(sequences.inputs[rows]),
+        outputs=frozen(sequences.outputs[rows]),
+        observed=frozen(sequences.observed[rows]),
+        offsets=frozen(offsets),
+        labels=frozen(sequences.labels[indices]),
+        row_order=frozen(row_order),
+    )
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return the array C-contiguous and read-only, so that kernels meet one kind of array."""
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array
+
+
+def _offsets_of(lengths: np.ndarray) -> np.ndarray:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _as_matrix(values: Any, name: str, who: str) -> np.ndarray:
+    """Convert to float64 with 2 dimensions; a vector becomes one column only for y."""
+    try:
+        if hasattr(values, "iloc"):  # pandas: NA needs to be told what it is as a float
+            values = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        if np.iscomplexobj(values):
+            raise ValueError("Complex data not supported")
+        matrix = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{who}: {name} must be real numbers ({error}).") from error
+    if matrix.ndim == 1 and name == "y":
+        return matrix[:, np.newaxis]
+    if matrix.ndim != 2:
+        needed = "1 or 2 dimensions" if name == "y" else "2 dimensions"
+        raise ValueError(f"{who}: {name} must have {needed}; it has shape {matrix.shape}.")
+    return matrix
+
+
+def _split_outputs(
+    outputs: Any, n_rows: int, n_outputs: int | None, who: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the outputs with zeros for what is not observed, and what is observed."""
+    if outputs is None:
+        if n_outputs is None:
+            raise ValueError(f"{who}: n_outputs is required if there are no outputs.")
+        shape = (n_rows, n_outputs)
+        return np.zeros(shape), np.zeros(shape, dtype=bool)
+    outputs = _as_matrix(outputs, "y", who)
+    if len(outputs) != n_rows:
+        raise ValueError(
+            f"{who}: X and y need the same number of rows: X has {n_rows}, y has {len(outputs)}."
+        )
+    if n_outputs not in (None, outputs.shape[1]):
+        raise ValueError(f"{who}: y must have {n_outputs} columns; it has {outputs.shape[1]}.")
+    _reject_values(np.isinf(outputs), "y must be finite, or NaN where it was not observed", who)
+    observed = ~np.isnan(outputs)
+    return np.where(observed, outputs, 0.0), observed
+
+
+def _reject_values(bad: np.ndarray, rule: str, who: str) -> None:
+    if bad.any():
+        rows = np.flatnonzero(bad.any(axis=1))
+        raise ValueError(
+            f"{who}: {rule}; {np.count_nonzero(bad)} of {bad.size} values are not, "
+            f"the first is in row {rows[0]}."
+        )
+
+
+def _order_rows(
+    n_rows: int, labels: Any, times: Any, who: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the order of the rows, the offsets of the sequences and their labels."""
+    if labels is None:
+        numbers, sequence_labels = np.zeros(n_rows, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    else:
+        column = as_column(labels, n_rows, name="groups", who=who)
+        numbers, sequence_labels = number_labels(column, who)
+    offsets = _offsets_of(np.bincount(numbers))
+    if times is None:
+        return np.argsort(numbers, kind="stable"), offsets, sequence_labels
+    column = as_column(times, n_rows, name="times", who=who)
+    times = number_times(column, who)
+    row_order = np.lexsort((times, numbers))
+    check_steps(times, row_order, offsets, labels=sequence_labels, shown_times=column, who=who)
+    return row_order, offsets, sequence_labels
