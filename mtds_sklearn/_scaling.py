@@ -66,28 +66,26 @@ def apply_scaling(sequences: PackedSequences, scaling: Scaling) -> PackedSequenc
 
 def _root_mean_square(inputs: np.ndarray) -> np.ndarray:
     # Squares of 1e-200 or 1e200 leave the range of floats; squares of value / peak do not.
-    peak = np.abs(inputs).max(axis=0, initial=0.0)
-    peak[peak == 0.0] = 1.0
-    return _or_peak(peak * np.sqrt(np.mean((inputs / peak) ** 2, axis=0)), peak)
+    peak = _or_one(np.abs(inputs).max(axis=0, initial=0.0))
+    return _or_one(peak * np.sqrt(np.mean((inputs / peak) ** 2, axis=0)))
 
 
 def _moments(outputs: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and scale of the observed values of each column."""
-    peak = np.abs(outputs).max(axis=0, initial=0.0)  # what is not observed is 0.0
-    peak[peak == 0.0] = 1.0
     n_observed = np.maximum(np.count_nonzero(observed, axis=0), 1)
-    ratio = outputs / peak
-    mean = ratio.sum(axis=0) / n_observed
-    deviation = np.where(observed, ratio - mean, 0.0)
-    scale = peak * np.sqrt((deviation**2).sum(axis=0) / n_observed)
-    # Equal values are recognised as such, for rounding may leave them a tiny deviation.
     low = outputs.min(axis=0, initial=np.inf, where=observed)
     high = outputs.max(axis=0, initial=-np.inf, where=observed)
-    constant = low >= high
-    mean = np.where(constant, np.where(np.isfinite(low), low, 0.0), mean * peak)
-    return mean, _or_peak(np.where(constant, peak, scale), peak)
+    low, high = np.where(low > high, 0.0, (low, high))  # columns without observations
+    # From the middle of the range, in units of half the range, all sums are safe: a small
+    # deviation from a large mean is not lost, and no square over- or underflows.
+    centre, half_range = low / 2 + high / 2, _or_one(high / 2 - low / 2)
+    position = np.where(observed, (outputs - centre) / half_range, 0.0)
+    shift = position.sum(axis=0) / n_observed
+    squares = np.where(observed, position - shift, 0.0) ** 2
+    mean = centre + half_range * shift
+    scale = half_range * np.sqrt(squares.sum(axis=0) / n_observed)
+    return mean, _or_one(np.where(low < high, scale, np.abs(mean)))
 
 
-def _or_peak(scale: np.ndarray, peak: np.ndarray) -> np.ndarray:
-    """Replace a scale that underflowed to zero."""
-    return np.where(scale > 0.0, scale, peak)
+def _or_one(scale: np.ndarray) -> np.ndarray:
+    return np.where(scale > 0.0, scale, 1.0)
