@@ -7,7 +7,7 @@ of a DataFrame). Here they become plain whole numbers; nothing else in the packa
 import datetime
 import operator
 import warnings
-from numbers import Number
+from numbers import Number, Real
 from typing import Any, NoReturn
 
 import numpy as np
@@ -131,24 +131,21 @@ def number_times(column: np.ndarray, who: str) -> np.ndarray:
 
 def _from_objects(column: np.ndarray, who: str) -> np.ndarray:
     """Convert a column of Python objects to datetime64, timedelta64 or float64."""
-    first = column[0]
-    try:
-        if hasattr(first, "freqstr") and hasattr(first, "ordinal"):
-            if len(set(map(operator.attrgetter("freqstr"), column))) == 1:
-                # Periods count their own unit; as durations they may have a step of several.
-                ordinals = map(operator.attrgetter("ordinal"), column)
-                return np.fromiter(ordinals, np.int64, count=len(column)).astype("timedelta64")
-        if isinstance(first, datetime.date):
-            with warnings.catch_warnings():
-                # Dates with a time zone become UTC, where an hour is always an hour.
-                warnings.filterwarnings("ignore", "no explicit representation of timezones")
-                return column.astype("datetime64[us]")
-        if isinstance(first, datetime.timedelta):
-            return column.astype("timedelta64[us]")
-        if not any(issubclass(kind, str | bytes) for kind in set(map(type, column))):
-            return column.astype(np.float64)
-    except (TypeError, ValueError, AttributeError):
-        pass
+    types = set(map(type, column))
+    if all(hasattr(kind, "freqstr") and hasattr(kind, "ordinal") for kind in types):
+        if len(set(map(operator.attrgetter("freqstr"), column))) == 1:
+            # Periods count their own unit; as durations they may have a step of several.
+            ordinals = map(operator.attrgetter("ordinal"), column)
+            return np.fromiter(ordinals, np.int64, count=len(column)).astype("timedelta64")
+    elif all(issubclass(kind, datetime.date) for kind in types):
+        with warnings.catch_warnings():
+            # Dates with a time zone become UTC, where an hour is always an hour.
+            warnings.filterwarnings("ignore", "no explicit representation of timezones")
+            return column.astype("datetime64[us]")
+    elif all(issubclass(kind, datetime.timedelta) for kind in types):
+        return column.astype("timedelta64[us]")
+    elif all(issubclass(kind, Real) for kind in types):
+        return column.astype(np.float64)
     _reject_times(column, np.ones(len(column), dtype=bool), who)
 
 
