@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from mtds_sklearn._sequences import (
+    frozen,
     pack_sequences,
     resolve_rows,
     select_sequences,
@@ -86,6 +87,9 @@ def test_missing_outputs_become_zeros_that_are_not_observed():
     sequences = pack_sequences(inputs, outputs)
     np.testing.assert_array_equal(sequences.observed, ~np.isnan(outputs))
     np.testing.assert_array_equal(sequences.outputs, np.nan_to_num(outputs))
+    sorted_sequences = pack_sequences(inputs, outputs, labels=LABELS, times=TIMES)
+    np.testing.assert_array_equal(sorted_sequences.observed, sequences.observed[PACKED])
+    np.testing.assert_array_equal(sorted_sequences.outputs, sequences.outputs[PACKED])
 
 
 def test_no_outputs_means_nothing_is_observed():
@@ -204,6 +208,7 @@ def test_labels_of_any_hashable_kind(names, convert):
     "labels",
     [
         ["a", "a", "b", None, "b", float("nan")],
+        ["a", "a", "b", pd.NA, "b", pd.NaT],
         [1, 1, 2, None, 2, None],
         np.array([1.0, 1.0, 2.0, np.nan, 2.0, np.nan]),
         pd.Series(["a", "a", "b", None, "b", None]),
@@ -280,6 +285,11 @@ def test_sequences_of_one_row_need_no_step():
     assert len(pack(labels=[1, 2, 3, 4, 5, 6], times=dates).labels) == 6
 
 
+def test_the_way_from_one_sequence_to_the_next_is_no_step():
+    dates = to_dates([0, 5, 10, 15, 20, 21])
+    assert len(pack(labels=[1, 2, 3, 4, 5, 5], times=dates).labels) == 5
+
+
 @pytest.mark.parametrize(
     ("times", "parts"),
     [
@@ -291,6 +301,8 @@ def test_sequences_of_one_row_need_no_step():
         ([2, 0, 0, 7, 2, 4], ["'b' jumps from time 0 to time 2", "rows 2 and 0", "3 such jumps"]),
         ([2, 0, 0, 7, 2, 4], ["The usual step is 2; if that is one row, divide times by it."]),
         ([2, 0, 2, 7, 1, 3], ["must differ", "'b' has time 2 twice", "rows 0 and 2", "1 repeats"]),
+        ([0, 0, 3, 7, 1, 3], ["'b' has time 3 twice, in rows 2 and 5", "1 repeats"]),
+        (to_dates([4] * 6), ["'b' has time 2020-03-03 twice, in rows 0 and 2", "3 repeats"]),
         ([2, 0, 0, 7, 0, 0], ["'b' has time 0 twice, in rows 2 and 5", "2 repeats"]),
         (
             to_dates([2, 0, 1, 7, 1, 4]),
@@ -387,6 +399,9 @@ def test_values_must_be_finite():
     outputs[[1, 2, 2], [0, 0, 1]] = np.nan, np.inf, -np.inf
     with raises("fit: y must be finite, or NaN", "2 of 12 values are not", "first is in row 2."):
         pack_sequences(inputs, outputs, who="fit")
+    outputs[1, 1], outputs[2] = np.inf, 0.0
+    with raises("1 of 12 values are not", "first is in row 1."):
+        pack_sequences(inputs, outputs, who="fit")
     inputs[4, 0] = np.nan
     with raises("fit: X must be finite; 1 of 12 values are not", "first is in row 4."):
         pack_sequences(inputs, None, n_outputs=1, who="fit")
@@ -444,6 +459,12 @@ def test_index_levels_can_be_packed():
     X = make_indexed()
     labels, times = resolve_rows(X, None, None)
     assert_same(pack_sequences(X, None, labels=labels, times=times, n_outputs=1).row_order, PACKED)
+
+
+def test_frozen_arrays_are_contiguous():
+    array = frozen(np.zeros((3, 2), order="F"))
+    assert array.flags.c_contiguous
+    assert not array.flags.writeable
 
 
 # --- back to rows, and to fewer sequences
