@@ -1,0 +1,119 @@
+"""Checks of what a caller hands over: clean values come back, or a message with numbers."""
+
+from collections.abc import Sequence
+from numbers import Integral
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# Private names of scikit-learn are imported in this file only, so that a change there is one edit.
+from sklearn.utils import _safe_indexing as take_rows
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _num_samples as count_rows
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "as_columns",
+    "check_horizon",
+    "check_levels",
+    "check_targets",
+    "count_rows",
+    "take_rows",
+]
+
+
+def check_targets(
+    y: ArrayLike, *, n_rows: int, n_outputs: int | None = None, name: str = "y", who: str
+) -> np.ndarray:
+    """Targets as float64, NaN where they were not observed.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        Targets in the units of the user.
+    n_rows : int
+        Number of rows of X.
+    n_outputs : int, default=None
+        Number of outputs seen in `fit`; None accepts any number.
+    name, who : str
+        Name of the argument and of whoever complains, for messages.
+
+    Returns
+    -------
+    targets : ndarray with the shape of `y`
+        float64; may share memory with `y`.
+
+    Raises
+    ------
+    ValueError
+        If `y` is None, has another number of rows or outputs, or holds an infinite value.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {who} estimator requires y to be passed, but the target y is None."
+            if name == "y"
+            else f"{who}: {name} is None"
+        )
+    # Infinities are counted below, so that the message can tell them from NaN, which is welcome.
+    targets = check_array(
+        y, dtype=np.float64, ensure_2d=False, ensure_all_finite=False, input_name=name
+    )
+    if len(targets) != n_rows:
+        raise ValueError(
+            f"{who}: {name} needs one row for each of the {n_rows} rows of X, got {len(targets)}"
+        )
+    n_given = as_columns(targets).shape[1]
+    if n_outputs is not None and n_given != n_outputs:
+        raise ValueError(
+            f"{who}: {name} needs the {n_outputs} outputs seen in fit, got {n_given} outputs"
+        )
+    n_infinite = np.count_nonzero(np.isinf(targets))
+    if n_infinite:
+        raise ValueError(
+            f"{who}: {name} must be finite, or NaN where nothing was observed; "
+            f"got {n_infinite} infinite values out of {targets.size}"
+        )
+    return targets
+
+
+def as_columns(values: np.ndarray) -> np.ndarray:
+    """Return targets of shape (n_rows,) or (n_rows, n_outputs) as (n_rows, n_outputs)."""
+    return values.reshape(-1, 1) if values.ndim == 1 else values
+
+
+def check_levels(quantiles: Sequence[float] | None, *, who: str) -> np.ndarray:
+    """Quantile levels as a float64 array (n_levels,); None gives none of them.
+
+    Raises
+    ------
+    ValueError
+        If `quantiles` is not a non-empty sequence of numbers strictly between 0 and 1.
+    """
+    if quantiles is None:
+        return np.empty(0)
+    levels = np.asarray(quantiles, dtype=np.float64)
+    # Written as "all inside", so that NaN is refused as well.
+    if levels.ndim != 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
+        raise ValueError(
+            f"{who}: quantiles must be a non-empty sequence of levels strictly between 0 and 1, "
+            f"got {quantiles!r}"
+        )
+    return levels
+
+
+def check_horizon(horizon: int | None, *, who: str) -> int | None:
+    """Return the forecast horizon in rows: None, or an integer of at least 1.
+
+    Raises
+    ------
+    ValueError
+        If `horizon` is anything else.
+    """
+    if horizon is None:
+        return None
+    if isinstance(horizon, bool) or not isinstance(horizon, Integral) or horizon < 1:
+        raise ValueError(f"{who}: horizon must be None or an integer >= 1, got {horizon!r}")
+    return int(horizon)
