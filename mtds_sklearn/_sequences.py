@@ -89,7 +89,8 @@ def pack_sequences(
     times : array-like of shape (n_rows,), optional
         The time of each row: integers that rise by 1 within a sequence, or dates, durations or
         pandas Periods that rise by one step, the same for all sequences (calendar months and
-        years count as steps). Sequences may start at different times. None: caller's order.
+        years count as steps, time zones are turned into UTC). Sequences may start at different
+        times. None: caller's order.
     n_outputs : int, optional
         The number of outputs; required if `outputs` is None.
     needs_observation : bool, default=False
@@ -202,6 +203,8 @@ def _as_matrix(values: Any, name: str, who: str) -> np.ndarray:
             values = values.to_numpy(dtype=np.float64, na_value=np.nan)
         if np.iscomplexobj(values):
             raise ValueError("Complex data not supported")
+        if np.ma.isMaskedArray(values):
+            values = values.astype(np.float64).filled(np.nan)
         matrix = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{who}: {name} must be real numbers ({error}).") from error

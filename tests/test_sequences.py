@@ -131,6 +131,7 @@ def test_all_containers_give_the_same_frozen_arrays(convert):
     [
         [1.0, None, 3.0],
         np.array([1.0, np.nan, 3.0]),
+        np.ma.masked_array([1, 2, 3], mask=[False, True, False]),
         pd.Series([1, None, 3], dtype="Int64"),
         pd.Series([1.0, None, 3.0], index=[9, 9, 7]),
         pd.DataFrame({"y": pd.array([1, pd.NA, 3], dtype="Int64")}),
