@@ -1,0 +1,173 @@
+"""The EM loop: E-step, M-step, noise, parameter expansion, relevance.
+
+Each step but the last ascends one bound,
+
+    L = sum_i { E_q log p(y_i | W z_i + b) - KL(q_i || N(0, I)) } + log p(W, b),
+
+under fixed relevance precisions: a step that would lower it is not taken. The relevance update then changes the
+prior, so that the gain of an iteration is measured before it. While the noise is held up by an
+annealing floor the bound may fall when the floor does.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._e_step import e_step
+from mtds_sklearn.learning._m_step import (
+    Curvature,
+    log_prior,
+    m_step,
+    posterior_normal,
+    prior_precision,
+)
+from mtds_sklearn.learning._posterior import TaskPosterior, divergence
+from mtds_sklearn.model._likelihood import evaluations, gaussian_log_density
+from mtds_sklearn.model._task_map import Family
+
+# Noise below this share of an output's standard deviation is rounding, not noise.
+MIN_NOISE = 1e-4
+RELEVANCE_RANGE = (1e-3, 1e6)
+SEARCH_EVERY = 6
+RELEVANCE_FROM = 6
+STILL_ITERATIONS = 3
+
+
+class EMResult(NamedTuple):
+    """Where EM ended.
+
+    Attributes
+    ----------
+    family : Family
+    posterior : TaskPosterior
+    last : Curvature
+        Derivatives of the last M-step.
+    bounds, gains : list of float
+        Bound after each iteration, and its rise within the iteration under a fixed prior, in nats.
+    converged : bool
+    """
+
+    family: Family
+    posterior: TaskPosterior
+    last: Curvature
+    bounds: list
+    gains: list
+    converged: bool
+
+
+def run_em(
+    sequences: PackedSequences,
+    family: Family,
+    posterior: TaskPosterior,
+    points: np.ndarray,
+    *,
+    floors: tuple = (),
+    max_iter: int = 60,
+    tol: float = 2e-5,
+) -> EMResult:
+    """Iterate with the noise floors (n_outputs,) one after the other, then without until the bound is still.
+
+    `tol` is the change of the bound per observed value below which an iteration counts as still; three in a
+    row end the loop.
+    """
+    n_observed = evaluations(sequences).n_observed
+    n_values = max(float(n_observed.sum()), 1.0)
+    bounds, gains = [], []
+    still, damping = 0, 1e-4
+    squared = None
+    for iteration in range(len(floors) + max_iter):
+        annealing = iteration < len(floors)
+        floor = floors[iteration] if annealing else MIN_NOISE
+        before = _bound(squared, n_observed, family, posterior)
+        search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
+        posterior = e_step(sequences, family, posterior, points if search else None)
+        family, last, squared, damping = m_step(
+            sequences, family, posterior, damping=damping
+        )
+        noise = np.sqrt(squared.sum(0) / np.maximum(n_observed.sum(0), 1.0))
+        family = family._replace(noise_std=np.maximum(noise, floor))
+        family, posterior = expand(family, posterior)
+        bounds.append(_bound(squared, n_observed, family, posterior))
+        gains.append(np.nan if before is None or annealing else bounds[-1] - before)
+        if not annealing or iteration >= RELEVANCE_FROM:
+            family = update_relevance(family, last)
+        if annealing or len(bounds) < 2:
+            continue
+        still = still + 1 if abs(bounds[-1] - bounds[-2]) < tol * n_values else 0
+        if still >= STILL_ITERATIONS:
+            break
+    converged = still >= STILL_ITERATIONS
+    return EMResult(family, posterior, last, bounds, gains, converged)
+
+
+def _bound(squared, n_observed, family, posterior) -> float | None:
+    if squared is None:
+        return None
+    fit = gaussian_log_density(squared.sum(0), n_observed.sum(0), family.noise_std)
+    return float(fit - divergence(posterior).sum() + log_prior(family))
+
+
+def expand(family: Family, posterior: TaskPosterior) -> tuple:
+    """Whiten the aggregate posterior of z and absorb the map into (W, b).
+
+    With mean mu and covariance L L' of the aggregate, z -> L^-1 (z - mu), b -> b + W mu, W -> W L leaves every
+    theta_i, and every cubature point, as it was (PX-EM; Liu, Rubin & Wu 1998). Taken only where
+    the divergence from the prior of z falls by more than the prior of (W, b) does.
+    """
+    n, k = posterior.mean.shape
+    if k == 0:
+        return family, posterior
+    mu = posterior.mean.mean(axis=0)
+    centred = posterior.mean - mu
+    spread = np.einsum("nij,nkj->ik", posterior.factor, posterior.factor) + centred.T @ centred
+    L = np.linalg.cholesky(spread / n)
+    moved = TaskPosterior(
+        solve_triangular(L, centred.T, lower=True).T,
+        np.linalg.solve(np.broadcast_to(L, (n, k, k)), posterior.factor),
+    )
+    expanded = family._replace(
+        loadings=family.loadings @ L, bias=family.bias + family.loadings @ mu
+    )
+    gain = divergence(posterior).sum() - divergence(moved).sum()
+    if gain + log_prior(expanded) - log_prior(family) < 0.0:
+        return family, posterior
+    return expanded, moved
+
+
+def update_relevance(family: Family, last: Curvature) -> Family:
+    """Precision of each row of W by evidence: k / sum_j (W_rj^2 + var_rj) (MacKay 1992)."""
+    vary = np.isfinite(family.precision)
+    k = family.loadings.shape[1]
+    if k == 0 or not vary.any():
+        return family
+    normal, free = posterior_normal(family, last)
+    factor = cho_factor(normal, lower=True)
+    variance = np.zeros(free.shape)
+    variance[free] = np.diag(cho_solve(factor, np.eye(len(normal))))
+    variance = variance.reshape(k + 1, -1)[:k].sum(axis=0)
+    size = np.sum(family.loadings**2, axis=1) + variance
+    precision = family.precision.copy()
+    precision[vary] = np.clip(k / np.maximum(size[vary], 1e-300), *RELEVANCE_RANGE)
+    return family._replace(precision=precision)
+
+
+def log_evidence(sequences, result: EMResult, log_joint: np.ndarray, log_det: np.ndarray) -> float:
+    """Laplace evidence of the chart, the precisions and the noise.
+
+    sum_i [log p(y_i, z_i) + 1/2 log |S_i|] + 1/2 log |R| - 1/2 phi' R phi - 1/2 log |H|, with phi the free entries
+    of (W, b), R their prior precisions and H the Gauss-Newton matrix plus R; log_joint and log_det
+    belong to the modes z_i (the constants k/2 log 2 pi cancel).
+    """
+    family = result.family
+    normal, free = posterior_normal(family, result.last)
+    factor = cho_factor(normal, lower=True)[0]
+    log_det_normal = 2.0 * np.sum(np.log(np.diag(factor)))
+    precision = prior_precision(family).ravel()[free]
+    return float(
+        np.sum(log_joint + 0.5 * log_det)
+        + 0.5 * np.sum(np.log(precision))
+        + log_prior(family)
+        - 0.5 * log_det_normal
+    )

@@ -1,0 +1,155 @@
+"""Growth: a family learned block by block, the number of blocks chosen by evidence.
+
+Begin with offset and feed-through alone; place one block at a time where the residuals want it; anneal the
+noise, iterate, and keep the block only if the evidence rises. A generous limit on the number of states then does
+no harm.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._e_step import SEARCH_STEPS, climb
+from mtds_sklearn.learning._em import MIN_NOISE, EMResult, log_evidence, run_em
+from mtds_sklearn.learning._initialization import (
+    add_block,
+    find_block,
+    initial_family,
+    n_entries,
+    residuals_at,
+)
+from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
+from mtds_sklearn.model._lds import Shape
+from mtds_sklearn.model._likelihood import evaluations, log_likelihood
+from mtds_sklearn.model._task_map import Family, natural_parameters
+
+ANNEALING_STEPS = 12
+FINAL_FLOOR = 0.15
+DECIDING_ITERATIONS = 30
+DECIDING_TOLERANCE = 10.0
+
+
+class Options(NamedTuple):
+    """What to learn and how long.
+
+    Attributes
+    ----------
+    n_states, latent_dim : int
+        Upper limit of the number of states; dimension of z (0: one theta for all).
+    free, varying : tuple of str
+        Kinds of entries that are learned, and those that may differ between sequences.
+    max_iter, tol : int, float
+        See `run_em`.
+    """
+
+    n_states: int
+    latent_dim: int
+    free: tuple
+    varying: tuple
+    max_iter: int
+    tol: float
+
+
+class Learned(NamedTuple):
+    """A learned family with the posteriors of its training sequences.
+
+    Attributes
+    ----------
+    family : Family
+    posterior : TaskPosterior
+    evidence : float
+        Laplace log evidence, in nats.
+    bounds, gains : list of float
+        Of the last stage; see `run_em`.
+    converged : bool
+    """
+
+    family: Family
+    posterior: TaskPosterior
+    evidence: float
+    bounds: list
+    gains: list
+    converged: bool
+
+
+def grow(
+    sequences: PackedSequences, options: Options, points: np.ndarray, normals: np.ndarray
+) -> Learned:
+    """Learn a family from standardised sequences.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, latent_dim)
+        Quasi-random draws of the prior of z, for the search of the E-step.
+    normals : ndarray of shape (n_stages, n_theta, latent_dim)
+        Standard normal draws for the rows of W that a stage adds.
+    """
+    shape = Shape(0, sequences.inputs.shape[1], sequences.outputs.shape[1], 2)
+    family = initial_family(shape, options.free, options.varying, options.latent_dim)
+    family = family._replace(
+        loadings=np.where(np.isfinite(family.precision), 0.3, 0.0)[:, None]
+        * normals[0, : len(family.bias)]
+    )
+    posterior = prior_posterior(len(sequences.labels), options.latent_dim)
+    best = _stage(sequences, family, posterior, points, options)
+    for stage, width in enumerate(block_widths(options.n_states), start=1):
+        trial = _grown(sequences, best, width, points, normals[stage], options)
+        if not trial.evidence > best.evidence:
+            break
+        best = trial
+    return _polish(sequences, best, points, options)
+
+
+def block_widths(n_states: int) -> list:
+    """Pairs of states first, a single one last when the number is odd."""
+    return [2] * (n_states // 2) + [1] * (n_states % 2)
+
+
+def theta_size(n_states: int, n_inputs: int, n_outputs: int, free: tuple) -> int:
+    """Number of entries of theta when all the states are there."""
+    return n_entries(Shape(0, n_inputs, n_outputs, 2), n_states, free)
+
+
+def _grown(sequences, best, width, points, normals, options) -> Learned:
+    residuals = residuals_at(sequences, best.family, best.posterior.mean)
+    block = find_block(sequences, residuals, single=width == 1)
+    family = add_block(best.family, block, options.varying, normals)
+    return _stage(sequences, family, best.posterior, points, options)
+
+
+def _stage(sequences, family, posterior, points, options) -> Learned:
+    """Anneal from the size of the residuals, then iterate until the bound is roughly still."""
+    residuals = residuals_at(sequences, family, posterior.mean)
+    count = np.maximum(sequences.observed.sum(axis=0), 1)
+    size = np.maximum(np.sqrt(np.sum(residuals**2, axis=0) / count), MIN_NOISE)
+    family = family._replace(noise_std=size)
+    floors = size * np.geomspace(1.0, FINAL_FLOOR, ANNEALING_STEPS)[:, None]
+    result = run_em(
+        sequences, family, posterior, points, floors=tuple(np.maximum(floors, MIN_NOISE)),
+        max_iter=DECIDING_ITERATIONS, tol=DECIDING_TOLERANCE * options.tol,
+    )  # fmt: skip
+    return _learned(sequences, result)
+
+
+def _polish(sequences, learned, points, options) -> Learned:
+    result = run_em(
+        sequences, learned.family, learned.posterior, points, max_iter=options.max_iter,
+        tol=options.tol,
+    )  # fmt: skip
+    return _learned(sequences, result)
+
+
+def _learned(sequences: PackedSequences, result: EMResult) -> Learned:
+    """Add the evidence, by Laplace's method at the modes next to the posterior means."""
+    family, posterior = result.family, result.posterior
+    run = evaluations(sequences)
+    z, k = posterior.mean, posterior.mean.shape[1]
+    log_det = np.zeros(len(z))
+    if k > 0:
+        z, _, hessian = climb(z, run, family, SEARCH_STEPS)
+        log_det = -np.linalg.slogdet(hessian)[1]
+    psi = natural_parameters(family, z)
+    log_joint = log_likelihood(psi, run, family.chart, family.noise_std) - 0.5 * np.sum(z**2, axis=1)
+    evidence = log_evidence(sequences, result, log_joint, log_det)
+    return Learned(family, posterior, evidence, result.bounds, result.gains, result.converged)

@@ -1,0 +1,206 @@
+"""Where a new block starts: its poles, its output direction and its amplitudes, from the residuals.
+
+Candidates are fixed blocks on a grid of poles. For each, every sequence's residuals are regressed on the block's
+free responses and on its responses to the inputs; the candidate that explains most over all sequences
+is taken. Placing a block where the data want it keeps EM out of the local optima of a random start.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtds_sklearn import _pole_kernels
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.model._lds import (
+    Chart,
+    Shape,
+    complement,
+    is_modal,
+    make_chart,
+    modal_entries,
+)
+from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
+from mtds_sklearn.model._task_map import Family, natural_parameters
+
+RADII = (0.6, 0.85, 0.93, 0.97, 0.99)
+N_ANGLES = 60
+REAL_POLES = (-0.9, -0.5, 0.0, 0.4, 0.7, 0.85, 0.95, 0.985)
+# Standard deviation of the random start of W: pole coordinates, and amplitudes relative to their size.
+LOADING_SCALE = 0.3
+# Precisions of rows that were switched off are let down to this, so that a new block may revive them.
+REVIVAL_PRECISION = 1000.0
+SCORED_SEQUENCES = 200
+
+
+class Block(NamedTuple):
+    """A new block: chart coordinates, output direction, and amplitudes of the residuals along it.
+
+    Attributes
+    ----------
+    coordinates : ndarray of shape (1 or 2,)
+    direction : ndarray of shape (n_outputs,)
+    amplitudes : ndarray of shape (n_sequences, 1 + n_inputs, 2)
+        Cosine and sine amplitude of the free response and of each input's impulse response.
+    emission : ndarray of shape (2, n_outputs - 1)
+        Rows of C' in the free directions.
+    """
+
+    coordinates: np.ndarray
+    direction: np.ndarray
+    amplitudes: np.ndarray
+    emission: np.ndarray
+
+
+def initial_family(shape: Shape, free: tuple, varying: tuple, latent_dim: int) -> Family:
+    """No block yet: only offset and feed-through, W = 0, noise of one standard deviation."""
+    chart = make_chart(shape, np.zeros((0, shape.n_outputs)), free)
+    n_theta = len(chart.entries)
+    return Family(
+        chart,
+        np.zeros((n_theta, latent_dim)),
+        np.zeros(n_theta),
+        np.ones(shape.n_outputs),
+        row_precision(chart, varying),
+    )
+
+
+def row_precision(chart: Chart, varying: tuple) -> np.ndarray:
+    """Start of the relevance precisions: 1 where the kind may vary, inf where it may not."""
+    return np.array([1.0 if entry[0] in varying else np.inf for entry in chart.entries])
+
+
+def residuals_at(sequences: PackedSequences, family: Family, z: np.ndarray) -> np.ndarray:
+    """y - yhat at the given latents (n_sequences, k), zero where y is not observed."""
+    psi = natural_parameters(family, z)
+    yhat, _ = predicted_outputs(psi, evaluations(sequences), family.chart)
+    return np.where(sequences.observed, sequences.outputs - yhat, 0.0)
+
+
+def pole_grid(single: bool) -> np.ndarray:
+    """Chart coordinates (n_candidates, 1 or 2) of the candidate blocks."""
+    if single:
+        return np.arctanh(np.array(REAL_POLES + (0.995,)))[:, None]
+    radius, angle = np.meshgrid(RADII, np.linspace(0.04, np.pi - 0.04, N_ANGLES))
+    first, second = np.triu_indices(len(REAL_POLES), 1)
+    poles = np.array(REAL_POLES)
+    total = np.concatenate([(2.0 * radius * np.cos(angle)).ravel(), poles[first] + poles[second]])
+    product = np.concatenate([(radius**2).ravel(), poles[first] * poles[second]])
+    return np.stack([np.arctanh(product), np.arctanh(total / (1.0 + product))], axis=1)
+
+
+def block_entries(coordinates: np.ndarray) -> np.ndarray:
+    """(n, 4) entries row by row of blocks with coordinates (n, 1 or 2)."""
+    if coordinates.shape[1] == 1:
+        out = np.zeros((len(coordinates), 4))
+        out[:, 0] = np.tanh(coordinates[:, 0])
+        return out
+    half, upper, lower = modal_entries(coordinates[:, 0], coordinates[:, 1])
+    return np.stack([half, upper, lower, half], axis=1)
+
+
+def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) -> Block:
+    """The candidate block that explains most of the residuals, with what it explains."""
+    ridge = 1e-3 * max(float(np.mean(np.diff(sequences.offsets))), 1.0)
+    grid = pole_grid(single)
+    some = sequences.offsets[: SCORED_SEQUENCES + 1]
+    scores = np.concatenate(
+        [_scores(grid[c : c + 32], sequences, residuals, some, ridge) for c in range(0, len(grid), 32)]
+    )
+    best = grid[int(np.argmax(scores))]
+    coefficients = _regress(best[None], sequences, residuals, sequences.offsets, ridge)[0][0]
+    coefficients = coefficients.reshape(coefficients.shape[:2] + (-1, 2))
+    p = residuals.shape[1]
+    direction = np.linalg.svd(np.moveaxis(coefficients, 1, 0).reshape(p, -1))[0][:, 0]
+    direction *= np.sign(direction[np.argmax(np.abs(direction))])
+    along = np.einsum("o,iowc->iwc", direction, coefficients)
+    across = np.einsum("oj,iowc->jiwc", complement(direction), coefficients)
+    return Block(best, direction, along, _emission(best, along, across))
+
+
+def _regress(grid, sequences, residuals, offsets, ridge) -> tuple:
+    """Coefficients and right-hand sides (n_blocks, n_sequences, n_outputs, 2 + 2 n_inputs)."""
+    width = 2 + 2 * sequences.inputs.shape[1]
+    lead = (len(grid), len(offsets) - 1, residuals.shape[1])
+    normal, right = np.empty(lead + (width, width)), np.empty(lead + (width,))
+    _pole_kernels.block_normal_equations(
+        block_entries(grid), residuals, sequences.observed.astype(np.float64), sequences.inputs, offsets,
+        normal, right,
+    )  # fmt: skip
+    solution = np.linalg.solve(normal + ridge * np.eye(width), right[..., None])[..., 0]
+    return solution, right
+
+
+def _scores(grid, sequences, residuals, offsets, ridge) -> np.ndarray:
+    """Reduction of squares by each candidate, summed over sequences and outputs."""
+    solution, right = _regress(grid, sequences, residuals, offsets, ridge)
+    return np.sum(solution * right, axis=(1, 2, 3))
+
+
+def _emission(coordinates, along, across) -> np.ndarray:
+    """Least squares for the free directions of C.
+
+    With first-row responses c_t, s_t of the block, the second state's are (-(d/s^2) s_t, c_t); an
+    output f1 x1 + f2 x2 has amplitude f1 alpha + f2 beta on c_t and f1 beta - f2 (d/s^2) alpha on s_t.
+    """
+    if len(across) == 0:
+        return np.zeros((2, 0))
+    if len(coordinates) == 1:
+        design = along[..., :1].reshape(-1, 1)
+        target = across[..., 0].reshape(len(across), -1)
+    else:
+        _, upper, lower = modal_entries(coordinates[0], coordinates[1])
+        alpha, beta = along[..., 0].ravel(), along[..., 1].ravel()
+        design = np.block([[alpha[:, None], beta[:, None]], [beta[:, None], (lower / upper * alpha)[:, None]]])
+        target = np.concatenate(
+            [across[..., 0].reshape(len(across), -1), across[..., 1].reshape(len(across), -1)], axis=1
+        )
+    solution = np.linalg.lstsq(design, target.T, rcond=None)[0]
+    return np.vstack([solution, np.zeros((2 - len(solution), solution.shape[1]))])
+
+
+def add_block(family: Family, block: Block, varying: tuple, normals: np.ndarray) -> Family:
+    """The family with one block more: old rows copied, new rows from the residuals' amplitudes.
+
+    `normals` (n_theta_new, k) are standard normal draws for the new rows of W.
+    """
+    old = family.chart
+    n = old.shape.n_states
+    shape = old.shape._replace(n_states=n + len(block.coordinates))
+    assert is_modal(shape)
+    chart = make_chart(shape, np.vstack([old.directions, block.direction]), old.free)
+    known = {entry: row for row, entry in enumerate(old.entries)}
+    loadings = np.zeros((len(chart.entries), family.loadings.shape[1]))
+    bias = np.zeros(len(chart.entries))
+    precision = row_precision(chart, varying)
+    for row, entry in enumerate(chart.entries):
+        if entry in known:
+            h = known[entry]
+            loadings[row], bias[row] = family.loadings[h], family.bias[h]
+            if np.isfinite(precision[row]):
+                precision[row] = min(family.precision[h], REVIVAL_PRECISION)
+        else:
+            bias[row], scale = _start(entry, block, n)
+            if np.isfinite(precision[row]):
+                loadings[row] = scale * normals[row]
+    return Family(chart, loadings, bias, family.noise_std, precision)
+
+
+def n_entries(shape: Shape, n_new: int, free: tuple) -> int:
+    """How many entries theta will have with n_new states more."""
+    shape = shape._replace(n_states=shape.n_states + n_new)
+    directions = np.ones((-(-shape.n_states // 2), shape.n_outputs)) / np.sqrt(shape.n_outputs)
+    return len(make_chart(shape, directions, free).entries)
+
+
+def _start(entry: tuple, block: Block, n: int) -> tuple:
+    """Bias and standard deviation of the random loadings of one new entry."""
+    kind, i, j = entry
+    state = i - n
+    if kind == "A":
+        return block.coordinates[state], LOADING_SCALE
+    if kind == "C":
+        return block.emission[state, j], LOADING_SCALE * np.sqrt(np.mean(block.emission**2))
+    if kind == "K":
+        return 0.0, 0.0
+    values = block.amplitudes[:, 0 if kind == "x0" else 1 + j, state]
+    return float(np.mean(values)), LOADING_SCALE * float(np.sqrt(np.mean(values**2)))

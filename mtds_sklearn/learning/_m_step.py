@@ -1,0 +1,160 @@
+"""M-step: new shared parameters phi = (W, b) and noise, given the posteriors of the latents.
+
+The objective is Q(phi) = sum_i E_q log p(y_i | W z_i + b) + log p(W, b), with expectations by cubature.
+With z1 = (z, 1), G the Jacobian of the outputs in theta and R the noise covariance, the Gauss-Newton matrix is
+
+    H = sum_i mean_c (z1 z1') (x) (G' R^-1 G) + prior precisions,
+
+indexed (column of [W b], entry of theta). One step solves (H + damping diag H) delta = gradient.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.model._likelihood import (
+    evaluations,
+    gaussian_log_density,
+    squared_residuals,
+    theta_quantities,
+)
+from mtds_sklearn.model._task_map import Family, natural_parameters
+
+BIAS_PRECISION = 0.01
+# Numbers of doubles that the Gauss-Newton matrices of one chunk of evaluations may take.
+CHUNK_SIZE = 2_000_000
+
+
+class Curvature(NamedTuple):
+    """Gradient (k+1, n_theta) and Gauss-Newton matrix ((k+1) n_theta, same) of the log likelihood."""
+
+    gradient: np.ndarray
+    normal: np.ndarray
+    squared: np.ndarray
+
+
+def prior_precision(family: Family) -> np.ndarray:
+    """Prior precisions of [W b] as (k+1, n_theta); inf holds an entry of W at zero."""
+    k = family.loadings.shape[1]
+    return np.vstack(
+        [np.tile(family.precision, (k, 1)), np.full((1, len(family.bias)), BIAS_PRECISION)]
+    )
+
+
+def log_prior(family: Family) -> float:
+    """Log prior of (W, b) up to a constant that depends on the precisions only."""
+    vary = np.isfinite(family.precision)
+    rows = np.sum(family.loadings[vary] ** 2, axis=1)
+    return float(
+        -0.5 * np.sum(family.precision[vary] * rows) - 0.5 * BIAS_PRECISION * np.sum(family.bias**2)
+    )
+
+
+def expected_squares(points, sequences, family) -> np.ndarray:
+    """Mean over cubature points of the squared residuals, (n_sequences, n_outputs)."""
+    n, n_points, k = points.shape
+    psi = natural_parameters(family, points.reshape(n * n_points, k))
+    run = evaluations(sequences, repeats=n_points)
+    squared = squared_residuals(psi, run, family.chart) * np.exp(-2.0 * psi[:, -1:])
+    return squared.reshape(n, n_points, -1).mean(axis=1)
+
+
+def curvature(points, sequences, family) -> Curvature:
+    """Gradient and Gauss-Newton matrix of sum_i E_q log p(y_i | z_i) in (W, b)."""
+    n, n_points, k = points.shape
+    chart = family.chart
+    n_active = len(chart.active)
+    z1 = np.concatenate([points, np.ones((n, n_points, 1))], axis=2).reshape(-1, k + 1)
+    upper = np.triu_indices(k + 1)
+    normal = np.zeros((len(upper[0]), n_active * n_active))
+    gradient = np.zeros((k + 1, n_active))
+    squared = np.empty((n, chart.shape.n_outputs))
+    chunk = max(1, CHUNK_SIZE // (n_points * max(n_active, 1) ** 2))
+    for first in range(0, n, chunk):
+        index = np.arange(first, min(first + chunk, n))
+        rows = slice(first * n_points, (first + len(index)) * n_points)
+        psi = natural_parameters(family, points[index].reshape(-1, k))
+        run = evaluations(sequences, repeats=n_points, index=index)
+        weight = np.full(len(psi), 1.0 / n_points)
+        part = theta_quantities(psi, run, chart, family.noise_std, weight)
+        normal += (z1[rows][:, upper[0]] * z1[rows][:, upper[1]]).T @ part.normal.reshape(len(psi), -1)
+        gradient += z1[rows].T @ part.gradient
+        scaled = part.squared * np.exp(-2.0 * psi[:, -1:])
+        squared[index] = scaled.reshape(len(index), n_points, -1).mean(axis=1)
+    basis = chart.basis[chart.active]
+    full = np.empty((k + 1, k + 1, n_active, n_active))
+    full[upper] = normal.reshape(-1, n_active, n_active)
+    full[upper[1], upper[0]] = full[upper]
+    d = basis.shape[1]
+    full = np.swapaxes(basis.T @ full @ basis, 1, 2).reshape((k + 1) * d, (k + 1) * d)
+    return Curvature(gradient @ basis, full, squared)
+
+
+def objective(squared, n_observed, family) -> float:
+    """Q(phi) from the expected squared residuals."""
+    return float(gaussian_log_density(squared.sum(0), n_observed.sum(0), family.noise_std)) + log_prior(
+        family
+    )
+
+
+def m_step(
+    sequences: PackedSequences,
+    family: Family,
+    posterior: TaskPosterior,
+    n_steps: int = 2,
+    damping: float = 1e-4,
+) -> tuple:
+    """Damped Gauss-Newton on (W, b).
+
+    Returns
+    -------
+    family : Family
+        With new (W, b); never worse than the old one in Q.
+    last : Curvature
+        At the last point where derivatives were taken.
+    squared : ndarray of shape (n_sequences, n_outputs)
+        Expected squared residuals at the new parameters.
+    damping : float
+        Where to start next time.
+    """
+    points = cubature_points(posterior)
+    n_observed = evaluations(sequences).n_observed
+    free = np.isfinite(prior_precision(family)).ravel()
+    for _ in range(n_steps):
+        last = curvature(points, sequences, family)
+        squared, value = last.squared, objective(last.squared, n_observed, family)
+        accepted = False
+        for _ in range(8):
+            trial = _step(family, last, free, damping)
+            trial_squared = expected_squares(points, sequences, trial)
+            trial_value = objective(trial_squared, n_observed, trial)
+            if trial_value > value:
+                family, squared, accepted = trial, trial_squared, True
+                damping = max(0.3 * damping, 1e-8)
+                break
+            damping = min(10.0 * damping, 1e8)
+        if not accepted or trial_value - value < 1e-7 * abs(value):
+            break
+    return family, last, squared, damping
+
+
+def posterior_normal(family: Family, last: Curvature) -> tuple:
+    """Gauss-Newton matrix with prior over the free entries of [W b], and which entries are free."""
+    precision = prior_precision(family).ravel()
+    free = np.isfinite(precision)
+    normal = last.normal[np.ix_(free, free)].copy()
+    normal[np.diag_indices_from(normal)] += precision[free]
+    return normal, free
+
+
+def _step(family: Family, last: Curvature, free: np.ndarray, damping: float) -> Family:
+    normal, free = posterior_normal(family, last)
+    phi = np.vstack([family.loadings.T, family.bias]).ravel()
+    pull = prior_precision(family).ravel()[free] * phi[free]
+    normal[np.diag_indices_from(normal)] *= 1.0 + damping
+    phi[free] += cho_solve(cho_factor(normal, lower=True), last.gradient.ravel()[free] - pull)
+    phi = phi.reshape(-1, len(family.bias))
+    return family._replace(loadings=np.ascontiguousarray(phi[:-1].T), bias=phi[-1])

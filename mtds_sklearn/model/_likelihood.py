@@ -1,0 +1,103 @@
+"""What the model says of data: predicted outputs, the Gaussian log density, its derivatives.
+
+The log density of the observed values of a sequence stands here once:
+
+    log p(y | psi) = -1/2 sum_o [ sum_t (y_to - yhat_to)^2 / (s sigma_o)^2
+                                  + n_o (log 2 pi + 2 log sigma_o + 2 log s) ]
+
+with n_o observed values of output o, noise_std sigma, and the sequence's noise level s = exp(psi[-1]).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtds_sklearn import _kernels
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.model._lds import Chart
+
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+class Evaluations(NamedTuple):
+    """Pairs of a sequence and a parameter vector, as the kernels want them."""
+
+    first_row: np.ndarray
+    n_rows: np.ndarray
+    data: tuple
+    n_observed: np.ndarray
+
+
+def evaluations(sequences: PackedSequences, repeats: int = 1, index=None) -> Evaluations:
+    """Evaluate each sequence (or those of `index`) `repeats` times in a row."""
+    lengths = np.diff(sequences.offsets)
+    counts = np.add.reduceat(sequences.observed, sequences.offsets[:-1], axis=0, dtype=np.float64)
+    if index is None:
+        index = np.arange(len(lengths))
+    index = np.repeat(index, repeats)
+    data = (sequences.inputs, sequences.outputs, sequences.observed)
+    return Evaluations(sequences.offsets[index], lengths[index], data, counts[index])
+
+
+def gaussian_log_density(squared, n_observed, noise_std, log_level=0.0):
+    """Log density (...) of squared residuals (..., n_outputs) of n_observed values each."""
+    log_std = np.log(noise_std) + np.expand_dims(log_level, -1)
+    return -0.5 * np.sum(
+        squared * np.exp(-2.0 * log_std) + n_observed * (LOG_2PI + 2.0 * log_std), axis=-1
+    )
+
+
+def squared_residuals(psi: np.ndarray, run: Evaluations, chart: Chart) -> np.ndarray:
+    """Sum of squared residuals (n_evaluations, n_outputs) over the observed rows."""
+    out = np.empty((len(psi), chart.shape.n_outputs))
+    _kernels.squared_residuals(
+        psi, run.first_row, run.n_rows, run.data, tuple(chart.shape), chart.gain, out
+    )
+    return out
+
+
+def log_likelihood(psi: np.ndarray, run: Evaluations, chart: Chart, noise_std) -> np.ndarray:
+    """log p(y | psi) of every evaluation, in nats."""
+    squared = squared_residuals(psi, run, chart)
+    return gaussian_log_density(squared, run.n_observed, noise_std, psi[:, -1])
+
+
+def predicted_outputs(psi: np.ndarray, run: Evaluations, chart: Chart) -> tuple:
+    """Predicted outputs of the evaluations one after the other, and the states they hand on.
+
+    Returns
+    -------
+    yhat : ndarray of shape (sum of n_rows, n_outputs)
+    states : ndarray of shape (n_evaluations, n_states)
+    """
+    start = np.concatenate([[0], np.cumsum(run.n_rows)])
+    yhat = np.empty((start[-1], chart.shape.n_outputs))
+    states = np.empty((len(psi), chart.shape.n_states))
+    _kernels.simulate(
+        psi, run.first_row, run.n_rows, start, run.data, tuple(chart.shape), chart.gain, yhat, states
+    )
+    return yhat, states
+
+
+class ThetaQuantities(NamedTuple):
+    """Per evaluation: squared residuals, gradient and Gauss-Newton matrix in the active entries."""
+
+    squared: np.ndarray
+    gradient: np.ndarray
+    normal: np.ndarray
+
+
+def theta_quantities(psi, run, chart, noise_std, weight=None) -> ThetaQuantities:
+    """Gradient and Gauss-Newton matrix of log p(y | psi) in the active natural entries."""
+    count, n_active = len(psi), len(chart.active)
+    out = ThetaQuantities(
+        np.empty((count, chart.shape.n_outputs)),
+        np.empty((count, n_active)),
+        np.zeros((count, n_active, n_active)),
+    )
+    weight = np.ones(count) if weight is None else weight
+    _kernels.gauss_newton_theta(
+        psi, run.first_row, run.n_rows, weight, run.data, tuple(chart.shape), chart.gain,
+        chart.active, chart.bounds, noise_std**-2.0, *out,
+    )  # fmt: skip
+    return out

@@ -1,0 +1,43 @@
+"""The map from a sequence's latent z to its system: theta = W z + b, z ~ N(0, I)."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtds_sklearn.model._lds import Chart
+
+
+class Family(NamedTuple):
+    """Shared parameters phi of a family of sequences.
+
+    Attributes
+    ----------
+    chart : Chart
+        What theta means.
+    loadings : ndarray of shape (n_theta, latent_dim)
+        W; rows of entries that do not vary are zero.
+    bias : ndarray of shape (n_theta,)
+        b, the theta of the family's mean.
+    noise_std : ndarray of shape (n_outputs,)
+        Standard deviation of the observation noise.
+    precision : ndarray of shape (n_theta,)
+        Relevance precision of each row of W (large: the entry does not vary); inf where it may not.
+    """
+
+    chart: Chart
+    loadings: np.ndarray
+    bias: np.ndarray
+    noise_std: np.ndarray
+    precision: np.ndarray
+
+
+def natural_map(family: Family) -> tuple:
+    """Loadings (n_natural, latent_dim) and bias (n_natural,) of psi = loadings z + bias."""
+    chart = family.chart
+    return chart.basis @ family.loadings, chart.const + chart.basis @ family.bias
+
+
+def natural_parameters(family: Family, z: np.ndarray) -> np.ndarray:
+    """psi (..., n_natural) of latents z (..., latent_dim)."""
+    loadings, bias = natural_map(family)
+    return z @ loadings.T + bias

@@ -1,0 +1,102 @@
+"""Slow and obvious versions of what the package computes, in NumPy loops.
+
+Nothing here calls the package's own mathematics, so that an error cannot agree with itself.
+"""
+
+import numpy as np
+
+
+def modal_matrix(coordinates):
+    """Block-diagonal A of modal chart coordinates, block by block from the definition."""
+    n = len(coordinates)
+    A = np.zeros((n, n))
+    for i in range(0, n - 1, 2):
+        q = np.tanh(coordinates[i])
+        p = np.tanh(coordinates[i + 1]) * (1 + q)
+        d = q - p**2 / 4
+        s = (d**2 + 1e-6) ** 0.25
+        A[i : i + 2, i : i + 2] = [[p / 2, s], [-d / s, p / 2]]
+    if n % 2:
+        A[-1, -1] = np.tanh(coordinates[-1])
+    return A
+
+
+def cayley_matrix(coordinates, n):
+    """A = diag(tanh a) (I - S)(I + S)^-1 with S skew-symmetric, filled row by row."""
+    S = np.zeros((n, n))
+    values = iter(coordinates[n:])
+    for i in range(n):
+        for j in range(i):
+            S[i, j] = next(values)
+            S[j, i] = -S[i, j]
+    Q = (np.eye(n) - S) @ np.linalg.inv(np.eye(n) + S)
+    return np.diag(np.tanh(coordinates[:n])) @ Q
+
+
+def split(psi, shape):
+    """Natural vector -> dict of matrices."""
+    n, m, p, block = shape
+    modal = block == 2 or n == 1
+    n_chart = n if modal else n + n * (n - 1) // 2
+    sizes = [n_chart, n * m, n, n * p, p * n, p * m, p, 1]
+    a, b, x0, k, c, d, offset, noise = np.split(psi, np.cumsum(sizes)[:-1])
+    A = modal_matrix(a) if modal else cayley_matrix(a, n)
+    return {
+        "A": A, "B": b.reshape(n, m), "x0": x0, "K": k.reshape(n, p), "C": c.reshape(p, n),
+        "D": d.reshape(p, m), "offset": offset, "level": np.exp(noise[0]),
+    }  # fmt: skip
+
+
+def simulate(psi, shape, inputs, outputs, observed):
+    """Predicted outputs of one sequence and the state handed to the row after the last."""
+    M = split(psi, shape)
+    s = M["x0"].copy()
+    predicted = np.zeros_like(outputs, dtype=float)
+    for t in range(len(inputs)):
+        x = s + M["B"] @ inputs[t]
+        predicted[t] = M["C"] @ x + M["D"] @ inputs[t] + M["offset"]
+        innovation = np.where(observed[t], outputs[t] - predicted[t], 0.0)
+        s = M["A"] @ x + M["K"] @ innovation
+    return predicted, s
+
+
+def log_likelihood(psi, shape, inputs, outputs, observed, noise_std):
+    """Sum of normal log densities of the observed values."""
+    predicted, _ = simulate(psi, shape, inputs, outputs, observed)
+    level = np.exp(psi[-1])
+    total = 0.0
+    for t, o in zip(*np.nonzero(observed), strict=True):
+        sd = level * noise_std[o]
+        total += -0.5 * np.log(2 * np.pi * sd**2) - 0.5 * ((outputs[t, o] - predicted[t, o]) / sd) ** 2
+    return total
+
+
+def finite_difference(function, x, step=1e-6):
+    """Central differences of a scalar or array function, stacked along the last axis."""
+    columns = []
+    for i in range(len(x)):
+        up, down = x.copy(), x.copy()
+        up[i] += step
+        down[i] -= step
+        columns.append((np.asarray(function(up)) - np.asarray(function(down))) / (2 * step))
+    return np.stack(columns, axis=-1)
+
+
+def gauss_hermite_posterior(log_joint, dim, center, factor, n_nodes=60):
+    """Mean, covariance and log evidence of exp(log_joint(z)) by Gauss-Hermite quadrature in 1 or 2 dimensions.
+
+    Nodes are placed at center + factor @ node, so they should cover the posterior generously.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
+    grids = np.meshgrid(*[nodes] * dim, indexing="ij")
+    unit = np.stack([g.ravel() for g in grids], axis=1)
+    log_weight = sum(np.log(w).ravel() for w in np.meshgrid(*[weights] * dim, indexing="ij"))
+    z = center + unit @ factor.T
+    log_values = np.array([log_joint(row) for row in z]) + log_weight + 0.5 * np.sum(unit**2, axis=1)
+    top = log_values.max()
+    probability = np.exp(log_values - top)
+    log_evidence = top + np.log(probability.sum()) + np.log(abs(np.linalg.det(factor)))
+    probability /= probability.sum()
+    mean = probability @ z
+    centred = z - mean
+    return mean, (probability[:, None] * centred).T @ centred, log_evidence
