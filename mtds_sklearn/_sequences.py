@@ -183,6 +183,34 @@ def select_sequences(sequences: PackedSequences, indices: ArrayLike) -> PackedSe
     )
 
 
+def truncate_sequences(sequences: PackedSequences, lengths: ArrayLike) -> PackedSequences:
+    """Return the first rows of every sequence.
+
+    Parameters
+    ----------
+    sequences : PackedSequences
+        The sequences to shorten.
+    lengths : array-like of int, shape (n_sequences,)
+        How many rows to keep, from 1 to the sequence's own number.
+
+    Returns
+    -------
+    shortened : PackedSequences
+        Its ``row_order`` numbers its own rows in packed order.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    offsets = _offsets_of(lengths)
+    rows = np.repeat(sequences.offsets[:-1] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return PackedSequences(
+        inputs=frozen(sequences.inputs[rows]),
+        outputs=frozen(sequences.outputs[rows]),
+        observed=frozen(sequences.observed[rows]),
+        offsets=frozen(offsets),
+        labels=sequences.labels,
+        row_order=frozen(np.arange(len(rows))),
+    )
+
+
 def frozen(array: np.ndarray) -> np.ndarray:
     """Return the array C-contiguous and read-only, so that kernels meet one kind of array."""
     array = np.ascontiguousarray(array)
