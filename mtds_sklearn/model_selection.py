@@ -164,7 +164,7 @@ def forecast_scorers(
     metric: str = "rmse",
     horizon: int | None = None,
 ) -> dict[str, ForecastScorer]:
-    """Scorers for several contexts, for the curve of error against context in one search.
+    """Make scorers for several contexts: the curve of error against context in one search.
 
     Parameters
     ----------
@@ -211,7 +211,18 @@ class PrefixSplit(BaseCrossValidator):
         groups: ArrayLike | None = None,
         times: ArrayLike | None = None,
     ) -> int:
-        """Return the number of fractions; the arguments are ignored."""
+        """Return the number of fractions.
+
+        Parameters
+        ----------
+        X, y, groups, times : object
+            Ignored.
+
+        Returns
+        -------
+        n_splits : int
+            One for each fraction.
+        """
         return len(self.fractions)
 
     def split(

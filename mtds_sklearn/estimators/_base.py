@@ -222,10 +222,14 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X, groups, times, y_context, horizon
-            As in `predict`.
+        X : array-like of shape (n_rows, n_inputs)
+            Inputs, one row per time step.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             True outputs.
+        groups, times, y_context : array-like, default=None
+            As in `predict`.
+        horizon : int, default=None
+            As in `predict`.
 
         Returns
         -------
@@ -253,8 +257,12 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X, y, groups, times
-            As in `fit`; values of `y` that are NaN do not count.
+        X : array-like of shape (n_rows, n_inputs)
+            Inputs, one row per time step.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Outputs; NaN where they were not observed.
+        groups, times : array-like of shape (n_rows,), default=None
+            As in `predict`.
 
         Returns
         -------

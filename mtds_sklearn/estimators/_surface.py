@@ -87,7 +87,7 @@ class SequenceRegressorMixin(RegressorMixin):
             True outputs; NaN is not scored.
         sample_weight : array-like of shape (n_rows,), default=None
             Weight of each row in the score.
-        groups, times, y_context
+        groups, times, y_context : array-like, default=None
             As in `predict`. Values that `y_context` reveals are not scored.
 
         Returns
