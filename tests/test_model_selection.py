@@ -63,6 +63,7 @@ class GaussianOnly(RegressorMixin, BaseEstimator):
 def test_scores_are_those_of_the_rows_after_the_context(fitted, toy, metric):
     X, y, groups, times = toy
     rows = {"groups": groups + 100, "times": times}
+    fitted.noise_std_ = fitted.noise_std_ / 3  # so that values lie inside and outside intervals
     context = np.where((times < 34)[:, None], y, np.nan)
     mean, std = fitted.predict(X, y_context=context, return_std=True, **rows)
     expected = []
@@ -130,6 +131,30 @@ def test_pipelines_and_searches_are_seen_through(toy, metric):
     assert_allclose(scorer(search, X, y, **rows), expected)
 
 
+def test_labels_of_a_multiindex_survive_a_step_that_drops_it(toy):
+    X, y, groups, times = toy
+    rows = {"groups": groups, "times": times}
+    pipe = make_pipeline(StandardScaler(), ToyLDS())
+    pipe.fit(X, y, **{f"toylds__{name}": value for name, value in rows.items()})
+    frame = pd.DataFrame(X, index=pd.MultiIndex.from_arrays([groups, times]))
+    for metric in ("rmse", "nll"):
+        scorer = ForecastScorer(4, metric)
+        assert_allclose(scorer(pipe, frame, y), scorer(pipe, X, y, **rows))
+
+
+@pytest.mark.parametrize("metric", ["rmse", "r2"])
+def test_an_output_without_anything_to_score_is_left_out(fitted, toy, metric):
+    X, y, groups, times = toy
+    rows = {"groups": groups, "times": times}
+    y[times >= 34, 1] = np.nan
+    mean = fitted.predict(X, y_context=np.where((times < 34)[:, None], y, np.nan), **rows)
+    part = (times >= 34) & ~np.isnan(y[:, 0])
+    r2 = r2_score(y[part, 0], mean[part, 0])
+    rmse = root_mean_squared_error(y[part, 0], mean[part, 0])
+    score = ForecastScorer(4, metric)(fitted, X, y, **rows)
+    assert_allclose(score, r2 if metric == "r2" else -rmse)
+
+
 def test_a_share_counts_rows_of_each_sequence_and_rounds_down():
     groups = np.repeat([0, 1], [7, 10])
     context = mask_future(np.arange(17.0), groups, None, 0.5)
@@ -167,7 +192,9 @@ def test_other_bad_parameters_are_refused(fitted, toy):
     X, y, groups, _ = toy
     with pytest.raises(ValueError, match=r"metric must be one of .*'crps'.*, got 'mse'"):
         ForecastScorer(3, "mse")(fitted, X, y, groups=groups)
-    with pytest.raises(ValueError, match="horizon must be None or an integer >= 1, got 0"):
+    with pytest.raises(
+        ValueError, match="ForecastScorer: horizon must be None or an integer >= 1, got 0"
+    ):
         ForecastScorer(3, horizon=0)(fitted, X, y, groups=groups)
     with pytest.raises(ValueError, match="y needs one row for each of the 72 rows of X, got 71"):
         ForecastScorer(3)(fitted, X, y[1:], groups=groups)

@@ -29,8 +29,11 @@ from mtds_sklearn.model_selection import (
     mask_future,
 )
 
-# Small fits need not converge; what is tested here is what they are given.
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# Small fits need neither converge nor be sure; what is tested here is what they are given.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:.*effective draws:UserWarning"),
+]
 
 every_estimator = pytest.mark.parametrize("case", CASES, ids=name_of)
 ordered_estimators = pytest.mark.parametrize(
