@@ -189,11 +189,11 @@ def _predict_row(psi, e, at, shape, inputs, row, s, h, x, yhat, g):
 
 
 @njit(**JIT)
-def simulate(psi, first_row, n_rows, start, data, shape, gain, out, end_state):
+def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_state):
     """Predicted outputs of every evaluation, and the state handed to the row after the last.
 
-    Evaluation e runs over packed rows first_row[e] .. first_row[e] + n_rows[e] - 1 and writes to
-    out[start[e] : start[e] + n_rows[e]]. data = (inputs, outputs, observed).
+    Evaluation e runs over packed rows first_row[e] .. first_row[e] + n_rows[e] - 1 and writes row t to
+    out[start[e] + t * stride]. data = (inputs, outputs, observed).
     """
     inputs, outputs, observed = data
     n, p = shape[0], shape[2]
@@ -205,7 +205,7 @@ def simulate(psi, first_row, n_rows, start, data, shape, gain, out, end_state):
         for i in range(n):
             end_state[e, i] = psi[e, at[1] + i]
         for t in range(n_rows[e]):
-            row, g = first_row[e] + t, start[e] + t
+            row, g = first_row[e] + t, start[e] + t * stride
             _predict_row(psi, e, at, shape, inputs, row, end_state, e, x, out, g)
             if gain:
                 for o in range(p):

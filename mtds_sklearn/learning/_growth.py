@@ -8,9 +8,11 @@ no harm.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.learning._e_step import SEARCH_STEPS, climb
+from mtds_sklearn.inference._modes import SEARCH_STEPS, climb
+from mtds_sklearn.learning._conversion import convert_to_cayley
 from mtds_sklearn.learning._em import MIN_NOISE, EMResult, log_evidence, run_em
 from mtds_sklearn.learning._initialization import (
     add_block,
@@ -19,6 +21,7 @@ from mtds_sklearn.learning._initialization import (
     n_entries,
     residuals_at,
 )
+from mtds_sklearn.learning._m_step import Curvature, posterior_normal
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
 from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
@@ -39,6 +42,8 @@ class Options(NamedTuple):
         Upper limit of the number of states; dimension of z (0: one theta for all).
     free, varying : tuple of str
         Kinds of entries that are learned, and those that may differ between sequences.
+    cayley : bool
+        Whether to convert the finished fit to the Cayley chart and refine it there.
     max_iter, tol : int, float
         See `run_em`.
     """
@@ -47,6 +52,7 @@ class Options(NamedTuple):
     latent_dim: int
     free: tuple
     varying: tuple
+    cayley: bool
     max_iter: int
     tol: float
 
@@ -60,6 +66,8 @@ class Learned(NamedTuple):
     posterior : TaskPosterior
     evidence : float
         Laplace log evidence, in nats.
+    curvature : Curvature
+        Derivatives in (W, b) at the end.
     bounds, gains : list of float
         Of the last stage; see `run_em`.
     converged : bool
@@ -68,6 +76,7 @@ class Learned(NamedTuple):
     family: Family
     posterior: TaskPosterior
     evidence: float
+    curvature: Curvature
     bounds: list
     gains: list
     converged: bool
@@ -98,6 +107,9 @@ def grow(
         if not trial.evidence > best.evidence:
             break
         best = trial
+    if options.cayley and best.family.chart.shape.n_states > 1:
+        family = convert_to_cayley(best.family, best.posterior, options.varying)
+        best = _stage(sequences, family, best.posterior, points, options)
     return _polish(sequences, best, points, options)
 
 
@@ -152,4 +164,12 @@ def _learned(sequences: PackedSequences, result: EMResult) -> Learned:
     psi = natural_parameters(family, z)
     log_joint = log_likelihood(psi, run, family.chart, family.noise_std) - 0.5 * np.sum(z**2, axis=1)
     evidence = log_evidence(sequences, result, log_joint, log_det)
-    return Learned(family, posterior, evidence, result.bounds, result.gains, result.converged)
+    return Learned(
+        family, posterior, evidence, result.last, result.bounds, result.gains, result.converged
+    )
+
+
+def bias_factor(learned: Learned) -> np.ndarray:
+    """F (n_theta, n_theta) with F F' the Laplace covariance of b, for a family without latents."""
+    normal, _ = posterior_normal(learned.family, learned.curvature)
+    return solve_triangular(np.linalg.cholesky(normal), np.eye(len(normal)), lower=True, trans="T")

@@ -76,7 +76,7 @@ def curvature(points, sequences, family) -> Curvature:
     for first in range(0, n, chunk):
         index = np.arange(first, min(first + chunk, n))
         rows = slice(first * n_points, (first + len(index)) * n_points)
-        psi = natural_parameters(family, points[index].reshape(-1, k))
+        psi = natural_parameters(family, points[index].reshape(len(index) * n_points, k))
         run = evaluations(sequences, repeats=n_points, index=index)
         weight = np.full(len(psi), 1.0 / n_points)
         part = theta_quantities(psi, run, chart, family.noise_std, weight)

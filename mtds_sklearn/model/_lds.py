@@ -192,6 +192,21 @@ def natural_from_lds(lds: LDS, shape: Shape, log_level: float = 0.0) -> np.ndarr
     return np.concatenate(parts, axis=-1)
 
 
+def theta_names(chart: Chart) -> list:
+    """Readable names of the entries of theta, such as 'A[0].frequency' or 'C[1, 0]'."""
+    names = []
+    for kind, i, j in chart.entries:
+        if kind == "A" and is_modal(chart.shape):
+            single = i == chart.shape.n_states - 1 and i % 2 == 0
+            role = "pole" if single else ("damping", "frequency")[i % 2]
+            names.append(f"A[{i // 2}].{role}")
+        elif kind in ("B", "K", "C", "D"):
+            names.append(f"{kind}[{i}, {j}]")
+        else:
+            names.append(f"{kind}[{i}]")
+    return names
+
+
 def complement(direction: np.ndarray) -> np.ndarray:
     """Orthonormal basis (n_outputs, n_outputs - 1) of what is orthogonal to a unit direction.
 

@@ -1,0 +1,100 @@
+"""From packed rows in the user's units to a learned family, for all three estimators."""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from mtds_sklearn._scaling import Scaling, apply_scaling
+from mtds_sklearn._sequences import PackedSequences, frozen
+from mtds_sklearn.inference._adaptive_is import make_draws
+from mtds_sklearn.learning._growth import Learned, Options, block_widths, grow, theta_size
+
+BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
+# Below this many sequences the optimum depends on the start, so that more starts are tried.
+FEW_SEQUENCES = 20
+
+
+class Units(NamedTuple):
+    """How rows are standardised, and which inputs ever moved in training."""
+
+    scaling: Scaling
+    used: np.ndarray
+
+
+def standardize(sequences: PackedSequences, units: Units) -> PackedSequences:
+    """Outputs of size one, inputs of size one; inputs that were always zero in training are left out."""
+    scaled = apply_scaling(sequences, units.scaling)
+    return scaled._replace(inputs=frozen(scaled.inputs[:, units.used]))
+
+
+def one_blas_thread():
+    """Context in which BLAS uses one thread: its matrices here are too small for more."""
+    return threadpool_limits(limits=1, user_api="blas")
+
+
+def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
+    """Options of learning from an estimator's parameters."""
+    free = tuple(kind for kind in BLOCK_KINDS if kind != "x0" or estimator.initial_state != "zero")
+    if estimator.initial_state != "varying":
+        varying = tuple(kind for kind in varying if kind != "x0")
+    return Options(
+        n_states=estimator.n_states,
+        latent_dim=latent_dim,
+        free=free,
+        varying=varying,
+        cayley=estimator.transition == "cayley",
+        max_iter=estimator.max_iter,
+        tol=estimator.tol,
+    )
+
+
+def learn_best(
+    sequences: PackedSequences, options: Options, n_init: int, n_jobs: int | None, seed: int
+) -> Learned:
+    """Learn from several random starts of W and keep the fit with the best evidence.
+
+    All random numbers are drawn here, before any work is handed out, so that the result does not depend on n_jobs.
+    """
+    rng = np.random.RandomState(seed)
+    points = make_draws(options.latent_dim, seed).points if options.latent_dim else np.zeros((1, 0))
+    size = theta_size(
+        options.n_states, sequences.inputs.shape[1], sequences.outputs.shape[1], options.free
+    )
+    n_stages = 1 + len(block_widths(options.n_states))
+    normals = rng.standard_normal((n_init, n_stages, size, options.latent_dim))
+    fits = Parallel(n_jobs=n_jobs)(
+        delayed(_grow)(sequences, options, points, normals[i]) for i in range(n_init)
+    )
+    return max(fits, key=lambda learned: learned.evidence)
+
+
+def _grow(sequences, options, points, normals) -> Learned:
+    with one_blas_thread():
+        return grow(sequences, options, points, normals)
+
+
+def resolve_n_init(n_init, n_sequences: int) -> int:
+    """The number of starts: 4 with few sequences and else 1 when it is "auto"."""
+    if n_init != "auto":
+        return n_init
+    return 4 if n_sequences < FEW_SEQUENCES else 1
+
+
+def density_shift(sequences: PackedSequences, units: Units) -> np.ndarray:
+    """What log densities of standardised values lose in the units of y, per sequence."""
+    counts = np.add.reduceat(sequences.observed, sequences.offsets[:-1], axis=0, dtype=np.float64)
+    return counts @ np.log(units.scaling.output_scale)
+
+
+def standardize_targets(targets: np.ndarray | None, units: Units) -> np.ndarray | None:
+    """Targets (n_rows, n_outputs) in standardised units."""
+    if targets is None:
+        return None
+    return (targets - units.scaling.output_mean) / units.scaling.output_scale
+
+
+def paths_in_units(paths: np.ndarray, units: Units) -> np.ndarray:
+    """Standardised (n_rows, n_outputs, n) in the units of y."""
+    return paths * units.scaling.output_scale[:, None] + units.scaling.output_mean[:, None]

@@ -1,0 +1,80 @@
+"""Inference in a fitted family: what is known of a sequence becomes weighted draws of its theta."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+from mtds_sklearn._sequences import PackedSequences, select_sequences, truncate_sequences
+from mtds_sklearn.estimators._fitting import Units
+from mtds_sklearn.inference._adaptive_is import N_DRAWS, Draws, Posterior, infer, make_draws
+from mtds_sklearn.inference._forecast import Particles
+from mtds_sklearn.model._task_map import Family, natural_parameters
+
+# A posterior with fewer effective draws is not to be trusted.
+LEAST_ESS = 100.0
+
+
+class KnownFamily(NamedTuple):
+    """What a fitted estimator knows; `mean` and `cov` are the posteriors of the sequences `labels`."""
+
+    family: Family
+    units: Units
+    seed: int
+    labels: np.ndarray
+    mean: np.ndarray
+    cov: np.ndarray
+    who: str
+
+    def draws(self) -> Draws:
+        """The quasi-random numbers of inference; made anew, so that a pickle stays small."""
+        return make_draws(self.mean.shape[1], self.seed)
+
+
+def particles_at(family: Family, z: np.ndarray) -> Particles:
+    """Equally weighted particles at latents (n_sequences, n_particles, latent_dim)."""
+    noise_std = np.broadcast_to(family.noise_std, (len(z), len(family.noise_std)))
+    log_weights = np.full(z.shape[:2], -np.log(z.shape[1]))
+    return Particles(natural_parameters(family, z), log_weights, noise_std, family.chart)
+
+
+def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:
+    """Particles of every sequence: from its observed values, else from what `fit` learned, else the prior."""
+    informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
+    where = {label: i for i, label in enumerate(known.labels.tolist())}
+    stored = np.array([where.get(label, -1) for label in scaled.labels.tolist()])
+    recalled = ~informed & (stored >= 0)
+    k = known.mean.shape[1]
+    z = np.empty((len(stored), N_DRAWS, k))
+    log_weights = np.full(z.shape[:2], -np.log(N_DRAWS))
+    if recalled.any():
+        unit = ndtri(known.draws().uniform[:, 2:])
+        factor = np.linalg.cholesky(known.cov[stored[recalled]])
+        z[recalled] = known.mean[stored[recalled], None] + unit @ np.swapaxes(factor, 1, 2)
+    if not recalled.all():
+        posterior = infer_observed(known, select_sequences(scaled, ~recalled))
+        z[~recalled], log_weights[~recalled] = posterior.z, posterior.log_weights
+    return particles_at(known.family, z)._replace(log_weights=log_weights)
+
+
+def infer_observed(known: KnownFamily, scaled: PackedSequences) -> Posterior:
+    """Posterior of every sequence; rows after its last observation are left out first."""
+    seen = scaled.observed.any(axis=1) * (np.arange(len(scaled.observed)) + 1)
+    last = np.maximum.reduceat(seen, scaled.offsets[:-1]) - scaled.offsets[:-1]
+    kept = truncate_sequences(scaled, np.maximum(last, 1))
+    posterior = infer(kept, known.family, known.draws())
+    warn_thin(known, scaled.labels, posterior.ess)
+    return posterior
+
+
+def warn_thin(known: KnownFamily, labels: np.ndarray, ess: np.ndarray) -> None:
+    """Warn of sequences whose posterior rests on too few effective draws."""
+    thin = np.flatnonzero(ess < LEAST_ESS)
+    if len(thin):
+        shown = ", ".join(f"{labels[i]!r} ({ess[i]:.0f})" for i in thin[:5])
+        warnings.warn(
+            f"{known.who}: the posterior of {len(thin)} of {len(labels)} sequences rests on fewer than "
+            f"{LEAST_ESS:.0f} effective draws; label (effective draws): {shown}",
+            stacklevel=5,
+        )

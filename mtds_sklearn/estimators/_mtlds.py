@@ -1,0 +1,398 @@
+"""`MTLDSRegressor`: the multi-task linear dynamical system."""
+
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from mtds_sklearn._scaling import fit_scaling
+from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.estimators._base import BaseLDS
+from mtds_sklearn.estimators._checks import Interval, StrOptions
+from mtds_sklearn.estimators._fitting import (
+    BLOCK_KINDS,
+    Units,
+    density_shift,
+    learn_best,
+    make_options,
+    one_blas_thread,
+    paths_in_units,
+    resolve_n_init,
+    standardize,
+    standardize_targets,
+)
+from mtds_sklearn.estimators._known_family import (
+    KnownFamily,
+    family_particles,
+    infer_observed,
+    particles_at,
+    warn_thin,
+)
+from mtds_sklearn.estimators._sequence_posterior import SequencePosterior, Setting
+from mtds_sklearn.inference._forecast import Forecast, forecast_rows, in_units, sample_paths
+from mtds_sklearn.inference._horizon import forecast_at_horizon
+from mtds_sklearn.inference._online import start_online
+from mtds_sklearn.learning._growth import theta_size
+from mtds_sklearn.model._lds import theta_names
+
+# Below this precision an entry of theta counts as varying between sequences.
+RELEVANT_PRECISION = 1000.0
+
+
+class MTLDSRegressor(BaseLDS):
+    """Multi-task linear dynamical system: a family of sequences with a common, low-dimensional dynamics.
+
+    Every sequence i is a linear dynamical system of its own, whose parameters lie on a plane that all
+    sequences share,
+
+        z_i ~ N(0, I),   theta_i = W z_i + b,
+        x_t = s_t + B u_t,   s_1 = x0,   s_{t+1} = A x_t,
+        y_t = C x_t + D u_t + offset + noise,
+
+    with theta = (A, B, C, D, offset, x0). Learning finds (W, b) and the noise from many sequences by a
+    variational Gauss-Newton EM that grows the state block by block; a new sequence is then forecast from a handful
+    of its observations, by the posterior of its z.
+
+    Parameters
+    ----------
+    n_states : int, default=4
+        Largest number of states. Fewer are used where more do not raise the evidence.
+    latent_dim : int, default=2
+        Dimension of z: how many independent ways there are for sequences to differ.
+    transition : {"modal", "cayley"}, default="modal"
+        Chart of the stable transition matrix: blocks of two states with two poles each, or a full
+        contraction (fitted by converting a modal fit).
+    varying : "all" or tuple of {"A", "B", "C", "D", "offset", "x0"}, default="all"
+        Which parameters may differ between sequences; the others are shared.
+    initial_state : {"varying", "shared", "zero"}, default="varying"
+        Whether the state handed to the first row belongs to theta, is the same for all sequences, or zero.
+    max_iter : int, default=100
+        Iterations of the last stage of EM.
+    tol : float, default=2e-5
+        EM stops when three iterations in a row change the bound by less than this, in nats per
+        observed value.
+    n_init : int or "auto", default="auto"
+        Number of random starts, the best evidence wins; "auto" is 4 with fewer than 20 sequences, else 1.
+    n_jobs : int, default=None
+        Number of jobs for the starts; results do not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Determines the starts and the quasi-random numbers of inference.
+
+    Attributes
+    ----------
+    task_map_ : Family
+        The learned W (`loadings`), b (`bias`) and the chart that gives theta its meaning; standardised units.
+    n_states_ : int
+        Number of states found.
+    noise_std_ : ndarray of shape (n_outputs,)
+        Standard deviation of the observation noise, in the units of y.
+    theta_names_ : list of str
+        Names of the entries of theta.
+    relevance_ : ndarray of shape (n_theta,)
+        Standard deviation of each entry of theta over the family; 0 where it does not vary.
+    posterior_mean_ : ndarray of shape (n_sequences, latent_dim)
+        Posterior means of z of the training sequences.
+    posterior_cov_ : ndarray of shape (n_sequences, latent_dim, latent_dim)
+        Posterior covariances.
+    evidence_ : float
+        Laplace approximation of the log evidence of the standardised training data, in nats.
+    lower_bounds_ : ndarray of shape (n_iter_,)
+        The bound after each iteration of the last stage, in nats.
+    n_iter_ : int
+        Number of iterations of the last stage.
+    converged_ : bool
+        Whether the last stage ended before `max_iter`.
+    labels_ : ndarray of shape (n_sequences,)
+        Labels of the training sequences, in order of first appearance.
+    n_outputs_, n_features_in_ : int
+        Numbers of outputs and inputs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the inputs; only if `X` was a DataFrame with string names.
+
+    See Also
+    --------
+    PooledLDS : One system for all sequences.
+    SingleTaskLDS : One independent system for each sequence.
+
+    References
+    ----------
+    A. Bird, C. K. I. Williams, C. Hawthorne, "Multi-Task Dynamical Systems", Journal of Machine Learning
+    Research 23(230), 2022.
+
+    Examples
+    --------
+    >>> from mtds_sklearn import MTLDSRegressor, mask_future
+    >>> from mtds_sklearn.datasets import make_oscillators
+    >>> train = make_oscillators(n_oscillators=1, n_sequences=20, n_steps=40, random_state=0)
+    >>> model = MTLDSRegressor(n_states=2, latent_dim=2, random_state=0)
+    >>> model.fit(train.X, train.y, groups=train.groups, times=train.times).n_states_
+    2
+    >>> new = make_oscillators(n_oscillators=1, n_sequences=1, n_steps=40, random_state=1)
+    >>> known = mask_future(new.y, new.groups + 100, new.times, 15)
+    >>> model.predict(new.X, groups=new.groups + 100, times=new.times, y_context=known).shape
+    (40,)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "latent_dim": [Interval(Integral, 1, None, closed="left")],
+        "transition": [StrOptions({"modal", "cayley"})],
+        "varying": [StrOptions({"all"}), tuple, list],
+        "initial_state": [StrOptions({"varying", "shared", "zero"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_states=4,
+        latent_dim=2,
+        *,
+        transition="modal",
+        varying="all",
+        initial_state="varying",
+        max_iter=100,
+        tol=2e-5,
+        n_init="auto",
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.n_states = n_states
+        self.latent_dim = latent_dim
+        self.transition = transition
+        self.varying = varying
+        self.initial_state = initial_state
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    # ------------------------------------------------------------------------------------ hooks
+
+    def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
+        n_sequences = len(sequences.labels)
+        options = make_options(self, self.latent_dim, self._varying_kinds())
+        self._check_latent_dim(sequences, options.free)
+        if n_sequences == 1:
+            warnings.warn(
+                f"{type(self).__name__} learns what differs between sequences, and got 1 sequence; "
+                "pass groups, or a DataFrame X with a row MultiIndex (sequence, time). "
+                "With one sequence PooledLDS does the same with fewer parameters.",
+                stacklevel=3,
+            )
+        units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
+        seed = rng.randint(2**31 - 1)
+        learned = learn_best(
+            standardize(sequences, units), options, resolve_n_init(self.n_init, n_sequences),
+            self.n_jobs, seed,
+        )  # fmt: skip
+        if not learned.converged:
+            warnings.warn(
+                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the "
+                f"bound still changed by more than tol={self.tol} per observed value.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self._fitted(learned, units, seed)
+
+    def _fitted(self, learned, units: Units, seed: int) -> dict[str, Any]:
+        family, factor = learned.family, learned.posterior.factor
+        varies = family.precision < RELEVANT_PRECISION
+        return {
+            "task_map_": family,
+            "n_states_": family.chart.shape.n_states,
+            "noise_std_": family.noise_std * units.scaling.output_scale,
+            "theta_names_": theta_names(family.chart),
+            "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
+            "posterior_mean_": learned.posterior.mean,
+            "posterior_cov_": factor @ np.swapaxes(factor, 1, 2),
+            "evidence_": learned.evidence,
+            "lower_bounds_": np.array(learned.bounds),
+            "n_iter_": len(learned.bounds),
+            "converged_": learned.converged,
+            "_units_": units,
+            "_seed_": seed,
+        }
+
+    def _forecast(
+        self,
+        context: PackedSequences,
+        *,
+        levels: np.ndarray,
+        horizon: int | None,
+        targets: np.ndarray | None,
+    ) -> Forecast:
+        known = self._known_family()
+        scaled = standardize(context, known.units)
+        targets = standardize_targets(targets, known.units)
+        with one_blas_thread():
+            if horizon is None or not scaled.observed.any():
+                particles = family_particles(known, scaled)
+                forecast = forecast_rows(scaled, particles, levels, targets)
+            else:
+                forecast = forecast_at_horizon(
+                    scaled, known.family, known.draws(), horizon, levels, targets
+                )
+        return in_units(forecast, known.units.scaling)
+
+    def _log_likelihood(self, sequences: PackedSequences) -> np.ndarray:
+        known = self._known_family()
+        with one_blas_thread():
+            posterior = infer_observed(known, standardize(sequences, known.units))
+        return posterior.log_evidence - density_shift(sequences, known.units)
+
+    # -------------------------------------------------------------------------- public methods
+
+    def sequence_posterior(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+    ) -> dict[Any, SequencePosterior]:
+        """Posterior of each sequence's z given its rows, ready to be updated with more.
+
+        Parameters
+        ----------
+        X, y, groups, times
+            As in `fit`: the rows seen so far, each sequence from its first row; NaN in y is unobserved.
+
+        Returns
+        -------
+        posteriors : dict of label to SequencePosterior
+            In order of first appearance.
+        """
+        check_is_fitted(self)
+        packed = self._pack_known(X, y, groups, times, name="y")
+        known = self._known_family()
+        setting = Setting(known.family, known.units, known.draws(), self._y_ndim_)
+        with one_blas_thread():
+            scaled = standardize(packed, known.units)
+            parts = start_online(scaled, known.family, setting.draws)
+        warn_thin(known, packed.labels, np.array([part.ess for part in parts]))
+        return {
+            label: SequencePosterior(label, part, setting)
+            for label, part in zip(packed.labels.tolist(), parts, strict=True)
+        }
+
+    def sample_y(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1,
+        *,
+        groups: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+        y_context: ArrayLike | None = None,
+        random_state=None,
+    ) -> np.ndarray:
+        """Sample paths of the outputs of sequences, noise included.
+
+        Parameters
+        ----------
+        X, groups, times, y_context
+            As in `predict`.
+        n_samples : int, default=1
+            Paths per sequence; each is one draw of z and of the noise.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
+            In the units of y.
+        """
+        check_is_fitted(self)
+        context = self._pack_known(X, y_context, groups, times, name="y_context")
+        known = self._known_family()
+        scaled = standardize(context, known.units)
+        with one_blas_thread():
+            particles = family_particles(known, scaled)
+        paths = sample_paths(scaled, particles, n_samples, check_random_state(random_state))
+        return self._unpack(paths_in_units(paths, known.units), context)
+
+    def sample_sequences(
+        self, X: ArrayLike, n_sequences: int = 1, *, z: ArrayLike | None = None, random_state=None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """New members of the family, all driven by the same inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_steps, n_inputs)
+            Inputs of one sequence.
+        n_sequences : int, default=1
+            Number of members to draw from the prior of z; not used when `z` is given.
+        z : array-like of shape (n_sequences, latent_dim), default=None
+            Latents to use: points on a line interpolate along the manifold, the posterior mean of one
+            sequence with the inputs of another transfers its style. Then the outputs have no noise.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        y : ndarray of shape (n_sequences, n_steps) or (n_sequences, n_steps, n_outputs)
+            Outputs, in the units of y.
+        z : ndarray of shape (n_sequences, latent_dim)
+            Their latents.
+
+        Raises
+        ------
+        ValueError
+            If `z` has another number of columns than latent_dim.
+        """
+        check_is_fitted(self)
+        rng = check_random_state(random_state)
+        given = z is not None
+        z = rng.standard_normal((n_sequences, self.latent_dim)) if z is None else np.asarray(z, float)
+        if z.ndim != 2 or z.shape[1] != self.posterior_mean_.shape[1]:
+            raise ValueError(
+                f"{type(self).__name__}.sample_sequences: z needs shape (n_sequences, "
+                f"{self.posterior_mean_.shape[1]}), got {z.shape}"
+            )
+        packed = self._pack_known(X, None, np.zeros(len(X)), None, name="y_context")
+        scaled = select_sequences(standardize(packed, self._units_), np.zeros(len(z), dtype=int))
+        particles = particles_at(self.task_map_, z[:, None])
+        mean = forecast_rows(scaled, particles, np.empty(0), None).mean
+        noise = 0.0 if given else rng.standard_normal(mean.shape) * self.task_map_.noise_std
+        y = paths_in_units((mean + noise)[..., None], self._units_)
+        y = y.reshape(len(z), -1, self.n_outputs_)
+        return (y[..., 0] if self._y_ndim_ == 1 else y), z
+
+    # --------------------------------------------------------------------------------- helpers
+
+    def _known_family(self) -> KnownFamily:
+        return KnownFamily(
+            self.task_map_, self._units_, self._seed_, self.labels_, self.posterior_mean_,
+            self.posterior_cov_, type(self).__name__,
+        )  # fmt: skip
+
+    def _varying_kinds(self) -> tuple:
+        if isinstance(self.varying, str):
+            return BLOCK_KINDS
+        unknown = [kind for kind in self.varying if kind not in BLOCK_KINDS]
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__}: varying must be 'all' or a tuple of names among {BLOCK_KINDS}, "
+                f"got {self.varying!r} with the unknown {unknown}"
+            )
+        return tuple(self.varying)
+
+    def _check_latent_dim(self, sequences: PackedSequences, free: tuple) -> None:
+        size = theta_size(
+            self.n_states, sequences.inputs.shape[1], sequences.outputs.shape[1], free
+        )
+        if self.latent_dim > size:
+            raise ValueError(
+                f"{type(self).__name__}: latent_dim must be at most {size}, the number of entries of theta "
+                f"with n_states={self.n_states}, {sequences.inputs.shape[1]} inputs and "
+                f"{sequences.outputs.shape[1]} outputs; got latent_dim={self.latent_dim}"
+            )

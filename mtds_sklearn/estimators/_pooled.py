@@ -1,0 +1,150 @@
+"""`PooledLDS`: one linear dynamical system for all sequences."""
+
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from mtds_sklearn._scaling import fit_scaling
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.estimators._base import BaseLDS
+from mtds_sklearn.estimators._checks import Interval, StrOptions
+from mtds_sklearn.estimators._fitting import (
+    Units,
+    density_shift,
+    learn_best,
+    make_options,
+    one_blas_thread,
+    standardize,
+    standardize_targets,
+)
+from mtds_sklearn.estimators._plug_in import fit_log_likelihood, forecast_with, point_fit
+from mtds_sklearn.inference._forecast import Forecast, in_units
+
+
+class PooledLDS(BaseLDS):
+    """One linear dynamical system for all sequences: the baseline that knows no differences.
+
+    The same model, learning and forecasts as `MTLDSRegressor` with W = 0. `y_context` and `horizon` are
+    accepted and change nothing: all sequences obey one theta, initial state included.
+
+    Parameters
+    ----------
+    n_states : int, default=4
+        Largest number of states; fewer are used where more do not raise the evidence.
+    transition : {"modal", "cayley"}, default="modal"
+        Chart of the stable transition matrix; see `MTLDSRegressor`.
+    initial_state : {"shared", "zero"}, default="shared"
+        Whether the state handed to the first row is learned or zero.
+    max_iter : int, default=100
+        Iterations of the last stage of learning.
+    tol : float, default=2e-5
+        Learning stops when three iterations in a row change the bound by less than this, in nats per
+        observed value.
+    random_state : int, RandomState instance or None, default=None
+        Accepted for symmetry; nothing is random.
+
+    Attributes
+    ----------
+    n_states_ : int
+        Number of states found.
+    noise_std_ : ndarray of shape (n_outputs,)
+        Standard deviation of what the system does not explain, in the units of y.
+    evidence_ : float
+        Laplace approximation of the log evidence of the standardised training data, in nats.
+    lower_bounds_ : ndarray of shape (n_iter_,)
+        Log likelihood plus log prior after each iteration of the last stage, in nats.
+    n_iter_ : int
+        Number of iterations of the last stage.
+    converged_ : bool
+        Whether the last stage ended before `max_iter`.
+    labels_ : ndarray of shape (n_sequences,)
+        Labels of the training sequences.
+    n_outputs_, n_features_in_ : int
+        Numbers of outputs and inputs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the inputs; only if `X` was a DataFrame with string names.
+
+    See Also
+    --------
+    MTLDSRegressor : Learns how sequences differ.
+    SingleTaskLDS : One independent system for each sequence.
+
+    Examples
+    --------
+    >>> from mtds_sklearn import PooledLDS
+    >>> from mtds_sklearn.datasets import make_oscillators
+    >>> train = make_oscillators(n_oscillators=1, n_sequences=10, n_steps=40, random_state=0)
+    >>> model = PooledLDS(n_states=2).fit(train.X, train.y, groups=train.groups)
+    >>> model.predict(train.X, groups=train.groups).shape
+    (400,)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "transition": [StrOptions({"modal", "cayley"})],
+        "initial_state": [StrOptions({"shared", "zero"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_states=4,
+        *,
+        transition="modal",
+        initial_state="shared",
+        max_iter=100,
+        tol=2e-5,
+        random_state=None,
+    ):
+        self.n_states = n_states
+        self.transition = transition
+        self.initial_state = initial_state
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
+        units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
+        options = make_options(self, 0, ())
+        learned = learn_best(standardize(sequences, units), options, 1, None, 0)
+        if not learned.converged:
+            warnings.warn(
+                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the "
+                f"bound still changed by more than tol={self.tol} per observed value.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return {
+            "n_states_": learned.family.chart.shape.n_states,
+            "noise_std_": learned.family.noise_std * units.scaling.output_scale,
+            "evidence_": learned.evidence,
+            "lower_bounds_": np.array(learned.bounds),
+            "n_iter_": len(learned.bounds),
+            "converged_": learned.converged,
+            "_fit_": point_fit(learned),
+            "_units_": units,
+        }
+
+    def _forecast(
+        self,
+        context: PackedSequences,
+        *,
+        levels: np.ndarray,
+        horizon: int | None,
+        targets: np.ndarray | None,
+    ) -> Forecast:
+        scaled = standardize(context, self._units_)
+        targets = standardize_targets(targets, self._units_)
+        which = np.zeros(len(context.labels), dtype=np.int64)
+        with one_blas_thread():
+            forecast = forecast_with([self._fit_], which, scaled, levels, targets)
+        return in_units(forecast, self._units_.scaling)
+
+    def _log_likelihood(self, sequences: PackedSequences) -> np.ndarray:
+        values = fit_log_likelihood(self._fit_, standardize(sequences, self._units_))
+        return values - density_shift(sequences, self._units_)

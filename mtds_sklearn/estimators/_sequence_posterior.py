@@ -1,0 +1,201 @@
+"""`SequencePosterior`: what is known of one sequence, immutable, updated as its rows arrive."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_random_state
+
+from mtds_sklearn._sequences import PackedSequences, pack_sequences
+from mtds_sklearn.estimators._checks import check_levels
+from mtds_sklearn.estimators._fitting import Units, paths_in_units, standardize
+from mtds_sklearn.inference._adaptive_is import Draws
+from mtds_sklearn.inference._forecast import forecast_rows, in_units, sample_paths
+from mtds_sklearn.inference._online import Online, extend, future_particles
+from mtds_sklearn.model._task_map import Family
+
+
+class Setting(NamedTuple):
+    """What all posteriors of one fitted estimator share; `y_ndim` is that of the y seen in fit."""
+
+    family: Family
+    units: Units
+    draws: Draws
+    y_ndim: int
+
+
+class SequencePosterior:
+    """Posterior of one sequence's latent z given its rows so far, as weighted draws.
+
+    Made by `MTLDSRegressor.sequence_posterior`. Immutable: `update` returns a new one.
+
+    Attributes
+    ----------
+    label : hashable
+        Label of the sequence.
+    mean : ndarray of shape (latent_dim,)
+        Posterior mean of z.
+    cov : ndarray of shape (latent_dim, latent_dim)
+        Posterior covariance of z.
+    ess : float
+        Effective sample size of the draws.
+    log_evidence : float
+        log p(y_1, ..., y_t), in nats, for y in its own units.
+    n_observed : int
+        Number of observed values so far.
+    n_rows : int
+        Number of rows so far.
+    """
+
+    __slots__ = ("_online", "_setting", "label")
+
+    def __init__(self, label: Any, online: Online, setting: Setting):
+        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "_online", online)
+        object.__setattr__(self, "_setting", setting)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"SequencePosterior is immutable; cannot set {name!r}")
+
+    def __getstate__(self):
+        return (self.label, self._online, self._setting)
+
+    def __setstate__(self, state):
+        self.__init__(*state)
+
+    def __repr__(self):
+        mean = np.array2string(self.mean, precision=2)
+        return f"SequencePosterior({self.label!r}, n_rows={self.n_rows}, mean={mean}, ess={self.ess:.0f})"
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Posterior mean of z, shape (latent_dim,)."""
+        return np.exp(self._online.log_weights) @ self._online.z
+
+    @property
+    def cov(self) -> np.ndarray:
+        """Posterior covariance of z, shape (latent_dim, latent_dim)."""
+        weights = np.exp(self._online.log_weights)
+        centred = self._online.z - self.mean
+        return (weights[:, None] * centred).T @ centred
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size."""
+        return self._online.ess
+
+    @property
+    def log_evidence(self) -> float:
+        """Log marginal likelihood of the rows so far, in nats, for y in its own units."""
+        counts = self._online.history.observed.sum(axis=0)
+        return self._online.log_evidence - float(
+            counts @ np.log(self._setting.units.scaling.output_scale)
+        )
+
+    @property
+    def n_observed(self) -> int:
+        """Number of observed values."""
+        return int(self._online.history.observed.sum())
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self._online.history.inputs)
+
+    def update(self, u: ArrayLike, y: ArrayLike) -> "SequencePosterior":
+        """Posterior after one or more rows that follow the ones seen so far.
+
+        Parameters
+        ----------
+        u : array-like of shape (n_inputs,) or (n_rows, n_inputs)
+            Inputs of the new rows.
+        y : float or array-like of shape (n_outputs,), (n_rows,) or (n_rows, n_outputs)
+            Outputs; NaN where not observed.
+
+        Returns
+        -------
+        posterior : SequencePosterior
+            The receiver does not change.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of rows, inputs or outputs do not fit.
+        """
+        rows = standardize(self._pack(u, y, "update"), self._setting.units)
+        online = extend(self._online, self._setting.family, self._setting.draws, rows)
+        return SequencePosterior(self.label, online, self._setting)
+
+    def predict(self, U: ArrayLike, *, return_std: bool = False, quantiles=None):
+        """Forecast the rows to come.
+
+        Parameters
+        ----------
+        U : array-like of shape (n_rows, n_inputs)
+            Inputs of the next rows.
+        return_std : bool, default=False
+            Also return the standard deviation of a new output, noise included.
+        quantiles : sequence of float, default=None
+            Also return these quantiles.
+
+        Returns
+        -------
+        mean, std, quantiles : ndarray
+            As of `MTLDSRegressor.predict`.
+        """
+        levels = check_levels(quantiles, who="SequencePosterior.predict")
+        units = self._setting.units
+        rows = standardize(self._pack(U, None, "predict"), units)
+        particles = future_particles(self._online, self._setting.family)
+        forecast = in_units(forecast_rows(rows, particles, levels, None), units.scaling)
+        parts = [forecast.mean]
+        if return_std:
+            parts.append(forecast.std)
+        if quantiles is not None:
+            parts.append(forecast.quantiles)
+        parts = [part[:, 0] if self._setting.y_ndim == 1 else part for part in parts]
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def sample(self, U: ArrayLike, n_samples: int = 1, *, random_state=None) -> np.ndarray:
+        """Sample paths of the rows to come, noise included.
+
+        Parameters
+        ----------
+        U : array-like of shape (n_rows, n_inputs)
+            Inputs of the next rows.
+        n_samples : int, default=1
+            Number of paths.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
+            In the units of y.
+        """
+        rows = standardize(self._pack(U, None, "sample"), self._setting.units)
+        particles = future_particles(self._online, self._setting.family)
+        paths = sample_paths(rows, particles, n_samples, check_random_state(random_state))
+        paths = paths_in_units(paths, self._setting.units)
+        return paths[:, 0] if self._setting.y_ndim == 1 else paths
+
+    def _pack(self, u: ArrayLike, y: ArrayLike | None, method: str) -> PackedSequences:
+        """Rows of this sequence; vectors are one row where the number of inputs says so."""
+        n_inputs = len(self._setting.units.used)
+        n_outputs = len(self._setting.units.scaling.output_mean)
+        who = f"SequencePosterior.{method}"
+        inputs = np.asarray(u, dtype=np.float64)
+        if inputs.ndim == 1 and y is not None:
+            inputs = inputs.reshape(1, -1)
+        if inputs.ndim != 2 or inputs.shape[1] != n_inputs:
+            raise ValueError(
+                f"{who}: inputs need shape (n_rows, {n_inputs}), got {np.shape(u)}"
+            )
+        if y is not None:
+            y = np.asarray(y, dtype=np.float64)
+            if y.size != len(inputs) * n_outputs:
+                raise ValueError(
+                    f"{who}: y needs {len(inputs)} rows of {n_outputs} outputs, got shape {y.shape}"
+                )
+            y = y.reshape(len(inputs), n_outputs)
+        return pack_sequences(inputs, y, n_outputs=n_outputs, who=who)

@@ -1,0 +1,206 @@
+"""`SingleTaskLDS`: one independent linear dynamical system for each sequence."""
+
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.parallel import Parallel, delayed
+
+from mtds_sklearn._scaling import fit_scaling
+from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.estimators._base import BaseLDS
+from mtds_sklearn.estimators._checks import Interval, StrOptions
+from mtds_sklearn.estimators._fitting import (
+    Units,
+    density_shift,
+    learn_best,
+    make_options,
+    one_blas_thread,
+    standardize,
+    standardize_targets,
+)
+from mtds_sklearn.estimators._plug_in import forecast_with, point_fit
+from mtds_sklearn.inference._forecast import Forecast, in_units
+
+
+class SingleTaskLDS(BaseLDS):
+    """One independent linear dynamical system for each sequence: the baseline that shares nothing.
+
+    The same model and learning as `MTLDSRegressor`, one sequence at a time under a weak prior. A sequence with
+    values in `y_context` is learned anew from them alone; what its parameters leave uncertain
+    enters the forecast.
+
+    Parameters
+    ----------
+    n_states : int, default=4
+        Largest number of states; fewer are used where more do not raise the evidence.
+    unseen : {"pooled", "raise"}, default="pooled"
+        What to forecast for a sequence that `fit` did not see and of which nothing is known: what one system for
+        all training sequences says, or a ValueError.
+    transition : {"modal", "cayley"}, default="modal"
+        Chart of the stable transition matrix; see `MTLDSRegressor`.
+    initial_state : {"varying", "zero"}, default="varying"
+        Whether the state handed to the first row is learned or zero.
+    max_iter : int, default=100
+        Iterations of the last stage of learning.
+    tol : float, default=2e-5
+        Learning stops when three iterations in a row change the bound by less than this, in nats per
+        observed value.
+    n_jobs : int, default=None
+        Number of jobs over sequences; results do not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Accepted for symmetry; nothing is random.
+
+    Attributes
+    ----------
+    n_states_ : ndarray of int, shape (n_sequences,)
+        Number of states found for each training sequence.
+    noise_std_ : ndarray of shape (n_sequences, n_outputs)
+        Standard deviation of the observation noise of each training sequence, in the units of y.
+    converged_ : ndarray of bool, shape (n_sequences,)
+        Whether learning ended before `max_iter`.
+    labels_ : ndarray of shape (n_sequences,)
+        Labels of the training sequences.
+    n_outputs_, n_features_in_ : int
+        Numbers of outputs and inputs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the inputs; only if `X` was a DataFrame with string names.
+
+    See Also
+    --------
+    MTLDSRegressor : Learns how sequences differ.
+    PooledLDS : One system for all sequences.
+
+    Examples
+    --------
+    >>> from mtds_sklearn import SingleTaskLDS
+    >>> from mtds_sklearn.datasets import make_oscillators
+    >>> train = make_oscillators(n_oscillators=1, n_sequences=3, n_steps=40, random_state=0)
+    >>> model = SingleTaskLDS(n_states=2).fit(train.X, train.y, groups=train.groups)
+    >>> model.predict(train.X, groups=train.groups).shape
+    (120,)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "unseen": [StrOptions({"pooled", "raise"})],
+        "transition": [StrOptions({"modal", "cayley"})],
+        "initial_state": [StrOptions({"varying", "zero"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_states=4,
+        *,
+        unseen="pooled",
+        transition="modal",
+        initial_state="varying",
+        max_iter=100,
+        tol=2e-5,
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.n_states = n_states
+        self.unseen = unseen
+        self.transition = transition
+        self.initial_state = initial_state
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
+        units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
+        scaled = standardize(sequences, units)
+        learned = self._learn_each(scaled)
+        converged = np.array([part.converged for part in learned])
+        if not converged.all():
+            late = sequences.labels[~converged]
+            warnings.warn(
+                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations for "
+                f"{len(late)} of {len(converged)} sequences, the first is {late[0]!r}.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        pooled = None
+        if self.unseen == "pooled":
+            pooled = point_fit(learn_best(scaled, make_options(self, 0, ()), 1, None, 0))
+        fits = [point_fit(part) for part in learned]
+        return {
+            "n_states_": np.array([fit.chart.shape.n_states for fit in fits]),
+            "noise_std_": np.array([fit.noise_std for fit in fits]) * units.scaling.output_scale,
+            "converged_": converged,
+            "_fits_": fits,
+            "_pooled_": pooled,
+            "_units_": units,
+        }
+
+    def _learn_each(self, scaled: PackedSequences) -> list:
+        options = make_options(self, 0, ())
+        return Parallel(n_jobs=self.n_jobs)(
+            delayed(learn_best)(select_sequences(scaled, [i]), options, 1, None, 0)
+            for i in range(len(scaled.labels))
+        )
+
+    def _forecast(
+        self,
+        context: PackedSequences,
+        *,
+        levels: np.ndarray,
+        horizon: int | None,
+        targets: np.ndarray | None,
+    ) -> Forecast:
+        scaled = standardize(context, self._units_)
+        targets = standardize_targets(targets, self._units_)
+        if horizon is not None and scaled.observed.any():
+            raise ValueError(
+                f"{type(self).__name__}.predict cannot forecast at a fixed horizon: it would have to learn "
+                f"every sequence anew after each row; got horizon={horizon}. Pass y_context alone, "
+                "which gives the forecast from one set of known rows."
+            )
+        fits = self._fits_for(scaled)
+        sizes = np.array([fit.chart.shape.n_states for fit in fits])
+        shape = scaled.outputs.shape
+        out = Forecast(
+            np.empty(shape), np.empty(shape), np.empty((*shape, len(levels))), np.empty(shape)
+        )
+        for size in np.unique(sizes):
+            index = np.flatnonzero(sizes == size)
+            rows = np.repeat(sizes == size, np.diff(scaled.offsets))
+            wanted = None if targets is None else targets[rows]
+            with one_blas_thread():
+                part = forecast_with(
+                    [fits[i] for i in index], np.arange(len(index)), select_sequences(scaled, index),
+                    levels, wanted,
+                )  # fmt: skip
+            for whole, piece in zip(out, part, strict=True):
+                whole[rows] = piece
+        return in_units(out, self._units_.scaling)
+
+    def _fits_for(self, scaled: PackedSequences) -> list:
+        """The fit of every sequence: anew from its context, from `fit`, or the pooled one."""
+        informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
+        anew = iter(self._learn_each(select_sequences(scaled, informed)) if informed.any() else [])
+        stored = dict(zip(self.labels_.tolist(), self._fits_, strict=True))
+        fits = []
+        for label, known in zip(scaled.labels.tolist(), informed, strict=True):
+            fit = point_fit(next(anew)) if known else stored.get(label, self._pooled_)
+            if fit is None:
+                raise ValueError(
+                    f"{type(self).__name__}: sequence {label!r} was not among the {len(self.labels_)} "
+                    "sequences of fit and has no value in y_context; with unseen='raise' it "
+                    "cannot be forecast"
+                )
+            fits.append(fit)
+        return fits
+
+    def _log_likelihood(self, sequences: PackedSequences) -> np.ndarray:
+        learned = self._learn_each(standardize(sequences, self._units_))
+        values = np.array([part.evidence for part in learned])
+        return values - density_shift(sequences, self._units_)

@@ -1,0 +1,145 @@
+"""Modes of log p(y | z) + log p(z), looked for by Levenberg-Marquardt from several starts.
+
+The posterior of a short or oscillating sequence has several modes. Starts are the best few of shared quasi-random
+prior points, ranked at several temperatures: at temperature 1 one lucky phase can hide all other regions.
+"""
+
+import numpy as np
+
+from mtds_sklearn import _kernels
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.model._likelihood import (
+    Evaluations,
+    evaluations,
+    predicted_outputs,
+    squared_residuals,
+)
+from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
+
+TEMPERATURES = (1.0, 10.0, 100.0)
+STARTS_PER_TEMPERATURE = 2
+# Points that are simulated for every sequence where sequences have inputs of their own.
+POINTS_WITH_INPUTS = 256
+SEARCH_STEPS, TRACK_STEPS = 12, 6
+# Rises of the log posterior, in nats, below which a climb ends: while choosing a mode, and at the end.
+SEARCH_TOLERANCE, TRACK_TOLERANCE = 1e-2, 1e-6
+
+
+def climb(
+    z: np.ndarray, run: Evaluations, family: Family, max_steps: int, tol: float = TRACK_TOLERANCE
+) -> tuple:
+    """Levenberg-Marquardt from each start z (n_evaluations, k).
+
+    Returns
+    -------
+    z : ndarray of shape (n_evaluations, k)
+        Modes.
+    objective : ndarray of shape (n_evaluations,)
+        log p(y | z) - |z|^2 / 2 up to constants that do not depend on z.
+    hessian : ndarray of shape (n_evaluations, k, k)
+        Gauss-Newton matrix I + J' R^-1 J at the mode.
+    """
+    chart = family.chart
+    loadings, bias = natural_map(family)
+    z = np.array(z, order="C")
+    objective = np.empty(len(z))
+    hessian = np.empty((len(z), z.shape[1], z.shape[1]))
+    _kernels.maximize_latent(
+        z, bias, loadings, run.first_row, run.n_rows, run.data, tuple(chart.shape), chart.gain,
+        chart.active, chart.bounds, family.noise_std**-2.0, max_steps, tol, objective,
+        hessian,
+    )  # fmt: skip
+    return z, objective, hessian
+
+
+def misfit(points: np.ndarray, sequences: PackedSequences, family: Family) -> np.ndarray:
+    """Weighted squared residuals (n_sequences, n_points) of every sequence at every shared point.
+
+    Where no sequence has inputs of its own the points are simulated once, and the misfit is three matrix
+    products; otherwise every pair is simulated.
+    """
+    chart = family.chart
+    psi = natural_parameters(family, points)
+    precision = family.noise_std**-2.0
+    n_sequences, n_points = len(sequences.labels), len(points)
+    longest = int(np.argmax(np.diff(sequences.offsets)))
+    if chart.gain or not inputs_are_shared(sequences, longest):
+        run = evaluations(sequences, repeats=n_points)
+        squared = squared_residuals(np.tile(psi, (n_sequences, 1)), run, chart)
+        return (squared @ precision).reshape(n_sequences, n_points)
+    run = evaluations(sequences, repeats=n_points, index=np.array([longest]))
+    yhat = predicted_outputs(psi, run, chart)[0].reshape(n_points, -1)
+    return _shared_misfit(yhat, sequences, precision, run.n_rows[0])
+
+
+def inputs_are_shared(sequences: PackedSequences, longest: int) -> bool:
+    """Whether the inputs of every sequence are the first rows of the longest sequence's inputs."""
+    if not np.any(sequences.inputs):
+        return True
+    reference = sequences.inputs[sequences.offsets[longest] : sequences.offsets[longest + 1]]
+    within = np.arange(len(sequences.inputs)) - np.repeat(
+        sequences.offsets[:-1], np.diff(sequences.offsets)
+    )
+    return bool(np.array_equal(sequences.inputs, reference[within]))
+
+
+def _shared_misfit(yhat, sequences, precision, n_rows) -> np.ndarray:
+    """sum w y^2 - 2 sum w y f + sum w f^2 with the weights w = observed / noise variance."""
+    n_sequences, p = len(sequences.labels), len(precision)
+    lengths = np.diff(sequences.offsets)
+    rows = np.repeat(np.arange(n_sequences), lengths)
+    within = np.arange(len(sequences.outputs)) - np.repeat(sequences.offsets[:-1], lengths)
+    weight = np.zeros((n_sequences, n_rows, p))
+    weighted = np.zeros_like(weight)
+    weight[rows, within] = sequences.observed * precision
+    weighted[rows, within] = sequences.outputs * weight[rows, within]
+    total = np.add.reduceat(
+        np.sum(sequences.outputs**2 * sequences.observed * precision, axis=1), sequences.offsets[:-1]
+    )
+    weight, weighted = weight.reshape(n_sequences, -1), weighted.reshape(n_sequences, -1)
+    return total[:, None] - 2.0 * weighted @ yhat.T + weight @ (yhat**2).T
+
+
+def best_starts(points: np.ndarray, misfits: np.ndarray, per_temperature: int) -> np.ndarray:
+    """Best points (n_sequences, n_starts, k) of each sequence at every temperature."""
+    penalty = 0.5 * np.sum(points**2, axis=1)
+    starts = []
+    for temperature in TEMPERATURES:
+        cost = 0.5 * misfits / temperature + penalty
+        starts.append(np.argpartition(cost, per_temperature - 1, axis=1)[:, :per_temperature])
+    return points[np.concatenate(starts, axis=1)]
+
+
+def search_starts(sequences: PackedSequences, family: Family, points: np.ndarray) -> np.ndarray:
+    """Starts (n_sequences, n_starts, k): the best points of every sequence at every temperature."""
+    longest = int(np.argmax(np.diff(sequences.offsets)))
+    if family.chart.gain or not inputs_are_shared(sequences, longest):
+        points = points[:POINTS_WITH_INPUTS]
+    return best_starts(points, misfit(points, sequences, family), STARTS_PER_TEMPERATURE)
+
+
+def posterior_modes(
+    sequences: PackedSequences,
+    family: Family,
+    points: np.ndarray,
+    starts: np.ndarray | None = None,
+) -> tuple:
+    """Climb from every start.
+
+    Returns
+    -------
+    z : ndarray of shape (n_sequences, n_starts, k)
+        Modes, repeated where several starts lead to one.
+    objective : ndarray of shape (n_sequences, n_starts)
+        Log posterior up to a constant of the sequence.
+    factors : ndarray of shape (n_sequences, n_starts, k, k)
+        Lower Cholesky factors of the inverse Gauss-Newton matrices.
+    """
+    if starts is None:
+        starts = search_starts(sequences, family, points)
+    n, n_starts, k = starts.shape
+    run = evaluations(sequences, repeats=n_starts)
+    z, objective, hessian = climb(starts.reshape(-1, k), run, family, SEARCH_STEPS, SEARCH_TOLERANCE)
+    factors = np.linalg.cholesky(np.linalg.inv(hessian))
+    shape = (n, n_starts, k)
+    return z.reshape(shape), objective.reshape(n, n_starts), factors.reshape(shape + (k,))
