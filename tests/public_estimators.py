@@ -21,6 +21,8 @@ class Case(NamedTuple):
     """Whether the order of rows matters, and with it the labels."""
     failed_checks: dict[str, str]
     """The checks of scikit-learn that cannot hold, with the reason."""
+    horizon: int | None = 2
+    """A horizon it can forecast at; None if it cannot at any."""
 
 
 # The only two that may be declared. A model that finds no memory in the rows of these checks, which
