@@ -95,13 +95,17 @@ class ToyLDS(BaseLDS):
 
 
 def make_toy(n_sequences=6, length=12, *, n_outputs=1, noise_std=0.1, seed=0):
-    """Rows of sequences whose levels differ: X (2 inputs), y, groups, times."""
+    """Rows of sequences with memory whose levels differ: X (2 inputs), y, groups, times."""
     rng = np.random.default_rng(seed)
     n_rows = n_sequences * length
     X = rng.normal(size=(n_rows, 2))
     groups = np.repeat(np.arange(n_sequences), length)
     times = np.tile(np.arange(length), n_sequences)
-    level = rng.normal(scale=2.0, size=(n_sequences, n_outputs))
-    y = X @ rng.normal(size=(2, n_outputs)) + level[groups]
+    level = rng.normal(scale=0.5, size=(n_sequences, n_outputs))
+    memory = X.copy()
+    for t in range(1, length):
+        memory[times == t] += 0.5 * memory[times == t - 1]
+    y = X @ rng.normal(size=(2, n_outputs)) + memory @ rng.normal(size=(2, n_outputs))
+    y += level[groups]
     y += noise_std * rng.normal(size=y.shape)
     return X, (y[:, 0] if n_outputs == 1 else y), groups, times
