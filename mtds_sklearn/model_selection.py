@@ -63,8 +63,7 @@ class ForecastScorer(BaseEstimator):
     --------
     >>> import numpy as np
     >>> from sklearn.dummy import DummyRegressor
-    >>> from mtds_sklearn.estimators._row_wise import RowWise
-    >>> from mtds_sklearn.model_selection import ForecastScorer
+    >>> from mtds_sklearn import ForecastScorer, RowWise
     >>> X, y, groups = np.zeros((6, 1)), np.array([0.0, 0, 3, 0, 0, -3]), [0, 0, 0, 1, 1, 1]
     >>> baseline = RowWise(DummyRegressor()).fit(X, y, groups=groups)
     >>> ForecastScorer(context=2, metric="mae")(baseline, X, y, groups=groups)

@@ -52,7 +52,7 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
     --------
     >>> import numpy as np
     >>> from sklearn.linear_model import LinearRegression
-    >>> from mtds_sklearn.estimators._row_wise import RowWise
+    >>> from mtds_sklearn import RowWise
     >>> X, y = np.arange(6.0).reshape(-1, 1), np.array([1.0, 3.0, 5.0, np.nan, 9.0, 11.0])
     >>> baseline = RowWise(LinearRegression()).fit(X, y, groups=[0, 0, 0, 1, 1, 1])
     >>> baseline.predict(X, groups=[0, 0, 0, 1, 1, 1]).round(2)
