@@ -20,15 +20,16 @@ FILE_LEVELS = {
     "_rows": 1,
     "_scaling": 1,
     "_sequences": 1,
-    "_families": 5,
-    "_scores": 5,
-    "_tables": 5,
-    "datasets": 5,
-    "display": 5,
-    "model_selection": 5,
-    "__init__": 6,
+    "_families": 6,
+    "_scores": 6,
+    "_tables": 6,
+    "datasets": 6,
+    "display": 6,
+    "model_selection": 6,
+    "__init__": 7,
 }
-ROOM_LEVELS = {"model": 2, "learning": 3, "inference": 3, "estimators": 4}
+# Learning stands above inference: it finds the modes of z with the same code.
+ROOM_LEVELS = {"model": 2, "inference": 3, "learning": 4, "estimators": 5}
 
 # Kernels know arrays only. They import nothing of the package, each other least of all: numba's
 # cache does not notice when a kernel in another file has changed.
@@ -174,6 +175,7 @@ def test_rooms_have_empty_init_files(room):
         ("model/_lds.py", "import mtds_sklearn.estimators._mtlds", "up or across"),
         ("model/_lds.py", "if True:\n    from mtds_sklearn import datasets", "up or across"),
         ("inference/_a.py", "def f():\n    import mtds_sklearn.learning._em", "up or across"),
+        ("inference/_a.py", "from mtds_sklearn.estimators._base import BaseLDS", "up or across"),
         ("_sequences.py", "from mtds_sklearn.model._lds import LDS", "up or across"),
         ("estimators/_base.py", "from mtds_sklearn.datasets import make_mtlds", "up or across"),
         ("_kernels.py", "from mtds_sklearn._pole_kernels import f", "kernels import nothing"),
@@ -200,6 +202,7 @@ def test_a_forbidden_import_is_found(path, line, fault):
         ("estimators/_mtlds.py", "from mtds_sklearn.estimators._base import BaseLDS"),
         ("estimators/_mtlds.py", "from mtds_sklearn._sequences import pack_sequences"),
         ("learning/_em.py", "from mtds_sklearn.model import _lds\nimport scipy.optimize"),
+        ("learning/_e_step.py", "from mtds_sklearn.inference._modes import climb"),
         ("_scaling.py", "from mtds_sklearn._sequences import PackedSequences"),
         ("display.py", "def plot():\n    import matplotlib.pyplot as plt"),
         ("_kernels.py", "import numba"),
