@@ -1,7 +1,8 @@
 """Modes of log p(y | z) + log p(z), looked for by Levenberg-Marquardt from several starts.
 
-The posterior of a short or oscillating sequence has several modes. Starts are the best few of shared quasi-random
-prior points, ranked at several temperatures: at temperature 1 one lucky phase can hide all other regions.
+The posterior of a short or oscillating sequence has several modes. Starts are the best few of
+shared quasi-random prior points, ranked at several temperatures: at temperature 1 one lucky phase can
+hide all other regions.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ STARTS_PER_TEMPERATURE = 2
 # Points that are simulated for every sequence where sequences have inputs of their own.
 POINTS_WITH_INPUTS = 256
 SEARCH_STEPS, TRACK_STEPS = 12, 6
-# Rises of the log posterior, in nats, below which a climb ends: while choosing a mode, and at the end.
+# Rises of the log posterior, in nats, below which a climb ends: to choose a mode, and at the end.
 SEARCH_TOLERANCE, TRACK_TOLERANCE = 1e-2, 1e-6
 
 
@@ -55,8 +56,8 @@ def climb(
 def misfit(points: np.ndarray, sequences: PackedSequences, family: Family) -> np.ndarray:
     """Weighted squared residuals (n_sequences, n_points) of every sequence at every shared point.
 
-    Where no sequence has inputs of its own the points are simulated once, and the misfit is three matrix
-    products; otherwise every pair is simulated.
+    Where no sequence has inputs of its own the points are simulated once, and the misfit is three
+    matrix products; otherwise every pair is simulated.
     """
     chart = family.chart
     psi = natural_parameters(family, points)
@@ -94,7 +95,7 @@ def _shared_misfit(yhat, sequences, precision, n_rows) -> np.ndarray:
     weight[rows, within] = sequences.observed * precision
     weighted[rows, within] = sequences.outputs * weight[rows, within]
     total = np.add.reduceat(
-        np.sum(sequences.outputs**2 * sequences.observed * precision, axis=1), sequences.offsets[:-1]
+        np.sum(sequences.outputs * weighted[rows, within], axis=1), sequences.offsets[:-1]
     )
     weight, weighted = weight.reshape(n_sequences, -1), weighted.reshape(n_sequences, -1)
     return total[:, None] - 2.0 * weighted @ yhat.T + weight @ (yhat**2).T
@@ -139,7 +140,7 @@ def posterior_modes(
         starts = search_starts(sequences, family, points)
     n, n_starts, k = starts.shape
     run = evaluations(sequences, repeats=n_starts)
-    z, objective, hessian = climb(starts.reshape(-1, k), run, family, SEARCH_STEPS, SEARCH_TOLERANCE)
-    factors = np.linalg.cholesky(np.linalg.inv(hessian))
-    shape = (n, n_starts, k)
-    return z.reshape(shape), objective.reshape(n, n_starts), factors.reshape(shape + (k,))
+    starts = starts.reshape(-1, k)
+    z, objective, hessian = climb(starts, run, family, SEARCH_STEPS, SEARCH_TOLERANCE)
+    factors = np.linalg.cholesky(np.linalg.inv(hessian)).reshape(n, n_starts, k, k)
+    return z.reshape(n, n_starts, k), objective.reshape(n, n_starts), factors

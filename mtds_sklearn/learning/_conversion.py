@@ -1,8 +1,8 @@
 """From a finished modal fit to the Cayley chart.
 
-From a random start the Cayley chart fails often: its skew entries couple the modes, and nothing tells blocks
-apart. So the family is grown in the modal chart, every system of it is rewritten as a contraction diag(s) Q,
-and the new theta is regressed on z; EM then refines.
+From a random start the Cayley chart fails often: its skew entries couple the modes, and nothing
+tells blocks apart. So the family is grown in the modal chart, every system of it is rewritten as a
+contraction diag(s) Q, and the new theta is regressed on z; EM then refines.
 """
 
 import numpy as np
@@ -13,7 +13,8 @@ from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
 from mtds_sklearn.model._lds import LDS, Shape, lds_from_natural, make_chart
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
-# Half the gap between the poles of a block is kept above this: at a double pole no contraction is similar.
+# Half the gap between the poles of a block is kept above this: at a double pole no diagonal matrix
+# and no multiple of a rotation is similar to it.
 LEAST_GAP = 0.02
 REGRESSION_RIDGE = 1e-3
 
@@ -39,8 +40,9 @@ def convert_to_cayley(family: Family, posterior: TaskPosterior, varying: tuple) 
 def to_contractions(psi: np.ndarray, shape: Shape) -> np.ndarray:
     """Natural vectors of the Cayley chart for those (n_points, n_natural) of the modal chart.
 
-    A block [[h, s], [-d/s, h]] becomes, by a change of its two states, a rotation by omega times the modulus
-    of its poles (d > 0; S = [[0, -t], [t, 0]], t = tan(omega / 2)), or the diagonal of its poles (d < 0).
+    A block [[h, s], [-d/s, h]] becomes, by a change of its two states, a rotation by omega times
+    the modulus of its poles (d > 0; S = [[0, -t], [t, 0]], t = tan(omega / 2)), or the diagonal of its
+    poles (d < 0).
     """
     lds = lds_from_natural(psi, shape)
     n = shape.n_states
@@ -54,10 +56,10 @@ def to_contractions(psi: np.ndarray, shape: Shape) -> np.ndarray:
         stretch = upper / gap
         change[:, i + 1, i + 1] = stretch
         root = np.sqrt(0.5)
-        for row, column, value in (
-            (i, i, root), (i, i + 1, root * stretch), (i + 1, i, root), (i + 1, i + 1, -root * stretch),
-        ):  # fmt: skip
-            change[real, row, column] = np.broadcast_to(value, real.shape)[real]
+        # Rows of the change to the diagonal: left eigenvectors.
+        change[real, i : i + 2, i] = root
+        change[real, i, i + 1] = root * stretch[real]
+        change[real, i + 1, i + 1] = -root * stretch[real]
         modulus = np.hypot(half, gap)
         scale[:, i] = np.where(real, half + gap, modulus)
         scale[:, i + 1] = np.where(real, half - gap, modulus)

@@ -1,10 +1,9 @@
 """E-step: the posterior of each sequence's latent z, given the shared parameters.
 
-A mode of log p(y_i | z) + log p(z) is found by Levenberg-Marquardt; the posterior there is the Gaussian
-whose precision is the Gauss-Newton matrix I + J' R^-1 J (Laplace). The posterior of a short or
-oscillating sequence has several modes, so that now and then (`search`) the modes are looked for from several
-starts: the current mean and the best few of shared quasi-random prior points, ranked at several
-temperatures, because at temperature 1 one lucky phase can hide all other regions.
+A mode of log p(y_i | z) + log p(z) is found by Levenberg-Marquardt; the posterior there is the
+Gaussian whose precision is the Gauss-Newton matrix I + J' R^-1 J (Laplace). The posterior of a
+short or oscillating sequence has several modes, so that now and then the modes are looked for from
+several starts: the current mean and what `search_starts` proposes.
 """
 
 import numpy as np
@@ -62,8 +61,7 @@ def e_step(
     With `points`, shared quasi-random prior points (n_points, k), every sequence also starts from
     the best of them.
     """
-    n, k = posterior.mean.shape
-    if k == 0:
+    if posterior.mean.shape[1] == 0:
         return posterior
     if points is None:
         z, _, hessian = climb(posterior.mean, evaluations(sequences), family, TRACK_STEPS)

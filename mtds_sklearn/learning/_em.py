@@ -4,9 +4,9 @@ Each step but the last ascends one bound,
 
     L = sum_i { E_q log p(y_i | W z_i + b) - KL(q_i || N(0, I)) } + log p(W, b),
 
-under fixed relevance precisions: a step that would lower it is not taken. The relevance update then changes the
-prior, so that the gain of an iteration is measured before it. While the noise is held up by an
-annealing floor the bound may fall when the floor does.
+under fixed relevance precisions: a step that would lower it is not taken. The relevance update then
+changes the prior, so that the gain of an iteration is measured before it. While the noise is held
+up by an annealing floor the bound may fall when the floor does.
 """
 
 from typing import NamedTuple
@@ -67,10 +67,10 @@ def run_em(
     max_iter: int = 60,
     tol: float = 2e-5,
 ) -> EMResult:
-    """Iterate with the noise floors (n_outputs,) one after the other, then without until the bound is still.
+    """Iterate with each noise floor (n_outputs,) in turn, then without until the bound is still.
 
-    `tol` is the change of the bound per observed value below which an iteration counts as still; three in a
-    row end the loop.
+    `tol` is the change of the bound per observed value below which an iteration counts as still;
+    three in a row end the loop.
     """
     n_observed = evaluations(sequences).n_observed
     n_values = max(float(n_observed.sum()), 1.0)
@@ -83,9 +83,7 @@ def run_em(
         before = _bound(squared, n_observed, family, posterior)
         search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
         posterior = e_step(sequences, family, posterior, points if search else None)
-        family, last, squared, damping = m_step(
-            sequences, family, posterior, damping=damping
-        )
+        family, last, squared, damping = m_step(sequences, family, posterior, damping=damping)
         noise = np.sqrt(squared.sum(0) / np.maximum(n_observed.sum(0), 1.0))
         family = family._replace(noise_std=np.maximum(noise, floor))
         family, posterior = expand(family, posterior)
@@ -112,9 +110,9 @@ def _bound(squared, n_observed, family, posterior) -> float | None:
 def expand(family: Family, posterior: TaskPosterior) -> tuple:
     """Whiten the aggregate posterior of z and absorb the map into (W, b).
 
-    With mean mu and covariance L L' of the aggregate, z -> L^-1 (z - mu), b -> b + W mu, W -> W L leaves every
-    theta_i, and every cubature point, as it was (PX-EM; Liu, Rubin & Wu 1998). Taken only where
-    the divergence from the prior of z falls by more than the prior of (W, b) does.
+    With mean mu and covariance L L' of the aggregate, z -> L^-1 (z - mu), b -> b + W mu, W -> W L
+    leaves every theta_i, at every cubature point, as it was (PX-EM; Liu, Rubin & Wu 1998). Taken
+    only where the divergence from the prior of z falls by more than the log prior of (W, b) does.
     """
     n, k = posterior.mean.shape
     if k == 0:
@@ -153,12 +151,14 @@ def update_relevance(family: Family, last: Curvature) -> Family:
     return family._replace(precision=precision)
 
 
-def log_evidence(sequences, result: EMResult, log_joint: np.ndarray, log_det: np.ndarray) -> float:
+def log_evidence(result: EMResult, log_joint: np.ndarray, log_det: np.ndarray) -> float:
     """Laplace evidence of the chart, the precisions and the noise.
 
-    sum_i [log p(y_i, z_i) + 1/2 log |S_i|] + 1/2 log |R| - 1/2 phi' R phi - 1/2 log |H|, with phi the free entries
-    of (W, b), R their prior precisions and H the Gauss-Newton matrix plus R; log_joint and log_det
-    belong to the modes z_i (the constants k/2 log 2 pi cancel).
+        sum_i [log p(y_i, z_i) + 1/2 log |S_i|] + 1/2 log |R| - 1/2 phi' R phi - 1/2 log |H|,
+
+    with phi the free entries of (W, b), R their prior precisions and H the Gauss-Newton matrix plus
+    R; log_joint (n_sequences,) and log_det = log |S_i| belong to the modes z_i (the constants
+    k/2 log 2 pi cancel).
     """
     family = result.family
     normal, free = posterior_normal(family, result.last)

@@ -1,8 +1,8 @@
 """Growth: a family learned block by block, the number of blocks chosen by evidence.
 
-Begin with offset and feed-through alone; place one block at a time where the residuals want it; anneal the
-noise, iterate, and keep the block only if the evidence rises. A generous limit on the number of states then does
-no harm.
+Begin with offset and feed-through alone; place one block at a time where the residuals want it;
+anneal the noise, iterate, and keep the block only if the evidence rises. A generous limit on the
+number of states then does no harm.
 """
 
 from typing import NamedTuple
@@ -162,8 +162,9 @@ def _learned(sequences: PackedSequences, result: EMResult) -> Learned:
         z, _, hessian = climb(z, run, family, SEARCH_STEPS)
         log_det = -np.linalg.slogdet(hessian)[1]
     psi = natural_parameters(family, z)
-    log_joint = log_likelihood(psi, run, family.chart, family.noise_std) - 0.5 * np.sum(z**2, axis=1)
-    evidence = log_evidence(sequences, result, log_joint, log_det)
+    log_joint = log_likelihood(psi, run, family.chart, family.noise_std)
+    log_joint -= 0.5 * np.sum(z**2, axis=1)
+    evidence = log_evidence(result, log_joint, log_det)
     return Learned(
         family, posterior, evidence, result.last, result.bounds, result.gains, result.converged
     )

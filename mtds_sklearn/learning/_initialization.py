@@ -1,8 +1,9 @@
 """Where a new block starts: its poles, its output direction and its amplitudes, from the residuals.
 
-Candidates are fixed blocks on a grid of poles. For each, every sequence's residuals are regressed on the block's
-free responses and on its responses to the inputs; the candidate that explains most over all sequences
-is taken. Placing a block where the data want it keeps EM out of the local optima of a random start.
+Candidates are fixed blocks on a grid of poles. For each, every sequence's residuals are regressed
+on the block's free responses and on its responses to the inputs; the candidate that explains most over
+all sequences is taken. Placing a block where the data want it keeps EM out of the local optima of a
+random start.
 """
 
 from typing import NamedTuple
@@ -25,9 +26,11 @@ from mtds_sklearn.model._task_map import Family, natural_parameters
 RADII = (0.6, 0.85, 0.93, 0.97, 0.99)
 N_ANGLES = 60
 REAL_POLES = (-0.9, -0.5, 0.0, 0.4, 0.7, 0.85, 0.95, 0.985)
-# Standard deviation of the random start of W: pole coordinates, and amplitudes relative to their size.
+# Standard deviation of the random start of W: of pole coordinates, and of amplitudes relative to
+# their size.
 LOADING_SCALE = 0.3
-# Precisions of rows that were switched off are let down to this, so that a new block may revive them.
+# Precisions of rows that were switched off are let down to this, so that a new block may revive
+# them.
 REVIVAL_PRECISION = 1000.0
 SCORED_SEQUENCES = 200
 
@@ -79,7 +82,7 @@ def residuals_at(sequences: PackedSequences, family: Family, z: np.ndarray) -> n
 def pole_grid(single: bool) -> np.ndarray:
     """Chart coordinates (n_candidates, 1 or 2) of the candidate blocks."""
     if single:
-        return np.arctanh(np.array(REAL_POLES + (0.995,)))[:, None]
+        return np.arctanh(np.array((*REAL_POLES, 0.995)))[:, None]
     radius, angle = np.meshgrid(RADII, np.linspace(0.04, np.pi - 0.04, N_ANGLES))
     first, second = np.triu_indices(len(REAL_POLES), 1)
     poles = np.array(REAL_POLES)
@@ -103,12 +106,12 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     ridge = 1e-3 * max(float(np.mean(np.diff(sequences.offsets))), 1.0)
     grid = pole_grid(single)
     some = sequences.offsets[: SCORED_SEQUENCES + 1]
-    scores = np.concatenate(
-        [_scores(grid[c : c + 32], sequences, residuals, some, ridge) for c in range(0, len(grid), 32)]
-    )
-    best = grid[int(np.argmax(scores))]
+    # A few candidates at a time: their normal equations are held for every sequence.
+    parts = np.split(grid, range(32, len(grid), 32))
+    scores = [_scores(part, sequences, residuals, some, ridge) for part in parts]
+    best = grid[int(np.argmax(np.concatenate(scores)))]
     coefficients = _regress(best[None], sequences, residuals, sequences.offsets, ridge)[0][0]
-    coefficients = coefficients.reshape(coefficients.shape[:2] + (-1, 2))
+    coefficients = coefficients.reshape(*coefficients.shape[:2], -1, 2)
     p = residuals.shape[1]
     direction = np.linalg.svd(np.moveaxis(coefficients, 1, 0).reshape(p, -1))[0][:, 0]
     direction *= np.sign(direction[np.argmax(np.abs(direction))])
@@ -121,10 +124,10 @@ def _regress(grid, sequences, residuals, offsets, ridge) -> tuple:
     """Coefficients and right-hand sides (n_blocks, n_sequences, n_outputs, 2 + 2 n_inputs)."""
     width = 2 + 2 * sequences.inputs.shape[1]
     lead = (len(grid), len(offsets) - 1, residuals.shape[1])
-    normal, right = np.empty(lead + (width, width)), np.empty(lead + (width,))
+    normal, right = np.empty((*lead, width, width)), np.empty((*lead, width))
     _pole_kernels.block_normal_equations(
-        block_entries(grid), residuals, sequences.observed.astype(np.float64), sequences.inputs, offsets,
-        normal, right,
+        block_entries(grid), residuals, sequences.observed.astype(np.float64), sequences.inputs,
+        offsets, normal, right,
     )  # fmt: skip
     solution = np.linalg.solve(normal + ridge * np.eye(width), right[..., None])[..., 0]
     return solution, right
@@ -140,7 +143,8 @@ def _emission(coordinates, along, across) -> np.ndarray:
     """Least squares for the free directions of C.
 
     With first-row responses c_t, s_t of the block, the second state's are (-(d/s^2) s_t, c_t); an
-    output f1 x1 + f2 x2 has amplitude f1 alpha + f2 beta on c_t and f1 beta - f2 (d/s^2) alpha on s_t.
+    output f1 x1 + f2 x2 has amplitude f1 alpha + f2 beta on c_t and f1 beta - f2 (d/s^2) alpha on
+    s_t.
     """
     if len(across) == 0:
         return np.zeros((2, 0))
@@ -149,11 +153,9 @@ def _emission(coordinates, along, across) -> np.ndarray:
         target = across[..., 0].reshape(len(across), -1)
     else:
         _, upper, lower = modal_entries(coordinates[0], coordinates[1])
-        alpha, beta = along[..., 0].ravel(), along[..., 1].ravel()
-        design = np.block([[alpha[:, None], beta[:, None]], [beta[:, None], (lower / upper * alpha)[:, None]]])
-        target = np.concatenate(
-            [across[..., 0].reshape(len(across), -1), across[..., 1].reshape(len(across), -1)], axis=1
-        )
+        alpha, beta = along[..., 0].reshape(-1, 1), along[..., 1].reshape(-1, 1)
+        design = np.block([[alpha, beta], [beta, lower / upper * alpha]])
+        target = np.moveaxis(across, -1, 1).reshape(len(across), -1)
     solution = np.linalg.lstsq(design, target.T, rcond=None)[0]
     return np.vstack([solution, np.zeros((2 - len(solution), solution.shape[1]))])
 

@@ -1,7 +1,8 @@
 """M-step: new shared parameters phi = (W, b) and noise, given the posteriors of the latents.
 
-The objective is Q(phi) = sum_i E_q log p(y_i | W z_i + b) + log p(W, b), with expectations by cubature.
-With z1 = (z, 1), G the Jacobian of the outputs in theta and R the noise covariance, the Gauss-Newton matrix is
+The objective is Q(phi) = sum_i E_q log p(y_i | W z_i + b) + log p(W, b), with expectations by
+cubature. With z1 = (z, 1), G the Jacobian of the outputs in theta and R the noise covariance, the
+Gauss-Newton matrix is
 
     H = sum_i mean_c (z1 z1') (x) (G' R^-1 G) + prior precisions,
 
@@ -29,7 +30,16 @@ CHUNK_SIZE = 2_000_000
 
 
 class Curvature(NamedTuple):
-    """Gradient (k+1, n_theta) and Gauss-Newton matrix ((k+1) n_theta, same) of the log likelihood."""
+    """Derivatives of the expected log likelihood in [W b], indexed (column, entry of theta).
+
+    Attributes
+    ----------
+    gradient : ndarray of shape (k + 1, n_theta)
+    normal : ndarray of shape ((k + 1) n_theta, (k + 1) n_theta)
+        Gauss-Newton matrix.
+    squared : ndarray of shape (n_sequences, n_outputs)
+        Expected squared residuals.
+    """
 
     gradient: np.ndarray
     normal: np.ndarray
@@ -80,7 +90,8 @@ def curvature(points, sequences, family) -> Curvature:
         run = evaluations(sequences, repeats=n_points, index=index)
         weight = np.full(len(psi), 1.0 / n_points)
         part = theta_quantities(psi, run, chart, family.noise_std, weight)
-        normal += (z1[rows][:, upper[0]] * z1[rows][:, upper[1]]).T @ part.normal.reshape(len(psi), -1)
+        products = z1[rows][:, upper[0]] * z1[rows][:, upper[1]]
+        normal += products.T @ part.normal.reshape(len(psi), -1)
         gradient += z1[rows].T @ part.gradient
         scaled = part.squared * np.exp(-2.0 * psi[:, -1:])
         squared[index] = scaled.reshape(len(index), n_points, -1).mean(axis=1)
@@ -95,9 +106,8 @@ def curvature(points, sequences, family) -> Curvature:
 
 def objective(squared, n_observed, family) -> float:
     """Q(phi) from the expected squared residuals."""
-    return float(gaussian_log_density(squared.sum(0), n_observed.sum(0), family.noise_std)) + log_prior(
-        family
-    )
+    fit = gaussian_log_density(squared.sum(0), n_observed.sum(0), family.noise_std)
+    return float(fit) + log_prior(family)
 
 
 def m_step(

@@ -29,8 +29,8 @@ def prior_posterior(n_sequences: int, latent_dim: int) -> TaskPosterior:
 def cubature_points(posterior: TaskPosterior) -> np.ndarray:
     """Points (n_sequences, n_points, latent_dim) of equal weight: m +- sqrt(k) L e_j.
 
-    The spherical-radial rule of degree 3 (Arasaratnam & Haykin 2009): exact for means of cubics. With
-    latent_dim 0 there is one point, the empty vector.
+    The spherical-radial rule of degree 3 (Arasaratnam & Haykin 2009): exact for means of cubics.
+    With latent_dim 0 there is one point, the empty vector.
     """
     n, k = posterior.mean.shape
     if k == 0:
