@@ -1,8 +1,8 @@
 """Modes of log p(y | z) + log p(z), looked for by Levenberg-Marquardt from several starts.
 
 The posterior of a short or oscillating sequence has several modes. Starts are the best few of
-shared quasi-random prior points, ranked at several temperatures: at temperature 1 one lucky phase can
-hide all other regions.
+shared quasi-random prior points, ranked at several temperatures: at temperature 1 one lucky phase
+can hide all other regions.
 """
 
 import numpy as np

@@ -41,8 +41,8 @@ def to_contractions(psi: np.ndarray, shape: Shape) -> np.ndarray:
     """Natural vectors of the Cayley chart for those (n_points, n_natural) of the modal chart.
 
     A block [[h, s], [-d/s, h]] becomes, by a change of its two states, a rotation by omega times
-    the modulus of its poles (d > 0; S = [[0, -t], [t, 0]], t = tan(omega / 2)), or the diagonal of its
-    poles (d < 0).
+    the modulus of its poles (d > 0; S = [[0, -t], [t, 0]], t = tan(omega / 2)), or the diagonal of
+    its poles (d < 0).
     """
     lds = lds_from_natural(psi, shape)
     n = shape.n_states

@@ -1,9 +1,9 @@
 """Where a new block starts: its poles, its output direction and its amplitudes, from the residuals.
 
 Candidates are fixed blocks on a grid of poles. For each, every sequence's residuals are regressed
-on the block's free responses and on its responses to the inputs; the candidate that explains most over
-all sequences is taken. Placing a block where the data want it keeps EM out of the local optima of a
-random start.
+on the block's free responses and on its responses to the inputs; the candidate that explains most
+over all sequences is taken. Placing a block where the data want it keeps EM out of the local optima
+of a random start.
 """
 
 from typing import NamedTuple
