@@ -1,56 +1,89 @@
 """One system, fitted to one sequence or to all: its forecast, with the uncertainty of its parameters.
 
 `PooledLDS` and `SingleTaskLDS` learn by the same growth as the family, with no latents: theta = b. What is left
-uncertain about b, by Laplace's method, enters the forecasts as draws of theta.
+uncertain about b enters the forecasts as draws of theta: from the Gaussian of Laplace's method, weighted by the
+posterior density itself, since poles that the data leave open are anything but Gaussian.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import logsumexp, ndtri
 from scipy.stats.qmc import Sobol
 
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.inference._adaptive_is import effective_sample_size
 from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
 from mtds_sklearn.learning._growth import Learned, bias_factor
+from mtds_sklearn.learning._m_step import BIAS_PRECISION
 from mtds_sklearn.model._lds import Chart
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 
 N_THETA_DRAWS = 256
+# The Gaussian is narrowed until this share of the draws counts.
+EFFECTIVE_SHARE = 0.1
+WIDTHS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1, 0.03)
 
 
 class PointFit(NamedTuple):
-    """One learned system: theta ~ N(mean, factor factor')."""
+    """One learned system: weighted draws theta = mean + factor n, of which the first is the mean."""
 
     chart: Chart
     mean: np.ndarray
     factor: np.ndarray
+    log_weights: np.ndarray
     noise_std: np.ndarray
     log_evidence: float
 
 
-def point_fit(learned: Learned) -> PointFit:
-    """Keep of a fit what forecasts need."""
+def point_fit(learned: Learned, sequences: PackedSequences) -> PointFit:
+    """Keep of a fit to the (standardised) sequences what forecasts need."""
     family = learned.family
+    unit = _unit_draws(len(family.bias))
+    for width in WIDTHS:
+        factor = width * bias_factor(learned)
+        theta = family.bias + unit @ factor.T
+        psi = family.chart.const + theta @ family.chart.basis.T
+        log_posterior = -0.5 * BIAS_PRECISION * np.sum(theta**2, axis=1)
+        for i in range(0, len(psi), 32):
+            log_posterior[i : i + 32] += _joint_log_likelihood(psi[i : i + 32], learned, sequences)
+        log_weights = log_posterior + 0.5 * np.sum(unit**2, axis=1)
+        if effective_sample_size(log_weights) >= EFFECTIVE_SHARE * len(log_weights):
+            break
     return PointFit(
-        family.chart, family.bias, bias_factor(learned), family.noise_std, learned.evidence
+        family.chart, family.bias, factor, log_weights - logsumexp(log_weights), family.noise_std,
+        learned.evidence,
+    )  # fmt: skip
+
+
+def _unit_draws(n_theta: int) -> np.ndarray:
+    """Quasi-random normal draws (N_THETA_DRAWS, n_theta), the same for every fit; the first is zero."""
+    uniform = Sobol(n_theta, rng=np.random.default_rng(0)).random(N_THETA_DRAWS)
+    unit = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
+    unit[0] = 0.0
+    return unit
+
+
+def _joint_log_likelihood(psi, learned: Learned, sequences: PackedSequences) -> np.ndarray:
+    """log p(all sequences | psi) of each row of psi."""
+    n = len(sequences.labels)
+    run = evaluations(sequences, repeats=len(psi))
+    values = log_likelihood(
+        np.tile(psi, (n, 1)), run, learned.family.chart, learned.family.noise_std
     )
+    return values.reshape(n, -1).sum(axis=0)
 
 
 def forecast_with(
     fits: list, which: np.ndarray, sequences: PackedSequences, levels, targets
 ) -> Forecast:
-    """Forecast sequence i with fits[which[i]]; all these fits have the same chart's shape."""
+    """Forecast sequence i with fits[which[i]]; all these fits have charts of the same shape."""
     chart = fits[0].chart
-    n_theta = len(chart.entries)
-    uniform = Sobol(n_theta, rng=np.random.default_rng(0)).random(N_THETA_DRAWS)
-    unit = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
-    psi = np.stack(
-        [f.chart.const + (f.mean + unit @ f.factor.T) @ f.chart.basis.T for f in fits]
-    )
+    unit = _unit_draws(len(chart.entries))
+    psi = np.stack([f.chart.const + (f.mean + unit @ f.factor.T) @ f.chart.basis.T for f in fits])
     noise_std = np.stack([f.noise_std for f in fits])
-    log_weights = np.full((len(which), N_THETA_DRAWS), -np.log(N_THETA_DRAWS))
-    particles = Particles(psi[which], log_weights, noise_std[which], chart)
+    log_weights = np.stack([f.log_weights for f in fits])
+    particles = Particles(psi[which], log_weights[which], noise_std[which], chart)
     return forecast_rows(sequences, particles, levels, targets)
 
 

@@ -111,7 +111,8 @@ class PooledLDS(BaseLDS):
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
         units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
         options = make_options(self, 0, ())
-        learned = learn_best(standardize(sequences, units), options, 1, None, 0)
+        scaled = standardize(sequences, units)
+        learned = learn_best(scaled, options, 1, None, 0)
         if not learned.converged:
             warnings.warn(
                 f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the "
@@ -126,7 +127,7 @@ class PooledLDS(BaseLDS):
             "lower_bounds_": np.array(learned.bounds),
             "n_iter_": len(learned.bounds),
             "converged_": learned.converged,
-            "_fit_": point_fit(learned),
+            "_fit_": point_fit(learned, scaled),
             "_units_": units,
         }
 

@@ -59,6 +59,8 @@ class SingleTaskLDS(BaseLDS):
         Number of states found for each training sequence.
     noise_std_ : ndarray of shape (n_sequences, n_outputs)
         Standard deviation of the observation noise of each training sequence, in the units of y.
+    n_iter_ : ndarray of int, shape (n_sequences,)
+        Number of iterations of the last stage for each training sequence.
     converged_ : ndarray of bool, shape (n_sequences,)
         Whether learning ended before `max_iter`.
     labels_ : ndarray of shape (n_sequences,)
@@ -130,11 +132,12 @@ class SingleTaskLDS(BaseLDS):
             )
         pooled = None
         if self.unseen == "pooled":
-            pooled = point_fit(learn_best(scaled, make_options(self, 0, ()), 1, None, 0))
-        fits = [point_fit(part) for part in learned]
+            pooled = point_fit(learn_best(scaled, make_options(self, 0, ()), 1, None, 0), scaled)
+        fits = self._point_fits(learned, scaled)
         return {
             "n_states_": np.array([fit.chart.shape.n_states for fit in fits]),
             "noise_std_": np.array([fit.noise_std for fit in fits]) * units.scaling.output_scale,
+            "n_iter_": np.array([len(part.bounds) for part in learned]),
             "converged_": converged,
             "_fits_": fits,
             "_pooled_": pooled,
@@ -147,6 +150,11 @@ class SingleTaskLDS(BaseLDS):
             delayed(learn_best)(select_sequences(scaled, [i]), options, 1, None, 0)
             for i in range(len(scaled.labels))
         )
+
+    def _point_fits(self, learned: list, scaled: PackedSequences) -> list:
+        return [
+            point_fit(part, select_sequences(scaled, [i])) for i, part in enumerate(learned)
+        ]
 
     def _forecast(
         self,
@@ -186,11 +194,12 @@ class SingleTaskLDS(BaseLDS):
     def _fits_for(self, scaled: PackedSequences) -> list:
         """The fit of every sequence: anew from its context, from `fit`, or the pooled one."""
         informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
-        anew = iter(self._learn_each(select_sequences(scaled, informed)) if informed.any() else [])
+        context = select_sequences(scaled, informed)
+        anew = iter(self._point_fits(self._learn_each(context), context))
         stored = dict(zip(self.labels_.tolist(), self._fits_, strict=True))
         fits = []
         for label, known in zip(scaled.labels.tolist(), informed, strict=True):
-            fit = point_fit(next(anew)) if known else stored.get(label, self._pooled_)
+            fit = next(anew) if known else stored.get(label, self._pooled_)
             if fit is None:
                 raise ValueError(
                     f"{type(self).__name__}: sequence {label!r} was not among the {len(self.labels_)} "

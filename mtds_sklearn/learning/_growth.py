@@ -104,9 +104,14 @@ def grow(
     best = _stage(sequences, family, posterior, points, options)
     for stage, width in enumerate(block_widths(options.n_states), start=1):
         trial = _grown(sequences, best, width, points, normals[stage], options)
+        if width == 2 and not trial.evidence > best.evidence:
+            width = 1
+            trial = _grown(sequences, best, width, points, normals[stage], options)
         if not trial.evidence > best.evidence:
             break
         best = trial
+        if width == 1:  # a single state stands last
+            break
     if options.cayley and best.family.chart.shape.n_states > 1:
         family = convert_to_cayley(best.family, best.posterior, options.varying)
         best = _stage(sequences, family, best.posterior, points, options)
