@@ -1,8 +1,9 @@
 """Loops over packed rows, compiled by numba: simulate, sensitivities, Gauss-Newton quantities.
 
-Everything here works on plain arrays; masks instead of NaN; nothing is drawn at random. One evaluation
-`e` pairs one sequence (`sequence_of[e]`) with one natural parameter vector (`psi[e]`), so particles,
-cubature points and starting points are all the same kind of work. The recursion is
+Everything here works on plain arrays; masks instead of NaN; nothing is drawn at random. One
+evaluation `e` pairs one sequence (packed rows `first_row[e]` to `first_row[e] + n_rows[e] - 1`)
+with one natural parameter vector (`psi[e]`), so particles, cubature points and starting points are
+all the same kind of work. The recursion is
 
     s_1 = x0
     x_t = s_t + B u_t
@@ -12,11 +13,16 @@ cubature points and starting points are all the same kind of work. The recursion
 
 A natural parameter vector psi holds, in this order, the entries of
 
-    A (chart coordinates) | B (n, m) | x0 (n) | K (n, p) | C (p, n) | D (p, m) | offset (p) | log noise level (1)
+    A (chart coordinates) | B (n, m) | x0 (n) | K (n, p) | C (p, n) | D (p, m) | offset (p)
+    | log noise level (1)
 
 for n states, m inputs, p outputs; `shape = (n, m, p, block)` with block 2 for the modal chart (A is
 block diagonal) and n for the Cayley chart (A is full). Only the entries listed in `active` are
 differentiated; `bounds` (9 integers) says where each of the eight kinds starts in `active`.
+
+For E evaluations the shapes are psi (E, n_natural), first_row and n_rows (E,) int64, active
+(n_active,) int64, precision (p,); data = (inputs, outputs, observed) are all packed rows, (.., m),
+(.., p) and (.., p) bool. A kernel writes only to the arguments that its docstring marks with <-.
 
 All functions live in this file because numba's cache does not notice a change in another file.
 """
@@ -28,8 +34,8 @@ from numba import njit
 
 # Contraction and reordering of sums are allowed; NaN and signed zeros are left alone.
 JIT = {"cache": True, "nogil": True, "fastmath": {"contract", "reassoc"}}
-# Helpers that allocate nothing do without reference counting: the atomic counter of every array argument
-# would cost more than the arithmetic of one row.
+# Helpers that allocate nothing do without reference counting: the atomic counter of every array
+# argument would cost more than the arithmetic of one row.
 LEAF = JIT | {"forceinline": True, "_nrt": False}
 # Rounds the square root at a double pole, so that a block is smooth in its coordinates there.
 POLE_SMOOTHING = 1e-3
@@ -40,8 +46,9 @@ def _modal_transition(chart, n, A, dA, tangents):
     """Fill the block-diagonal A and, if `tangents`, dA[r] = dA / d chart[r].
 
     q = tanh a, p = tanh(c)(1 + q) are the coefficients of z^2 - p z + q (partial-autocorrelation
-    chart of the stability triangle; Barndorff-Nielsen & Schou 1973). The block is the companion matrix
-    in the basis of its cosine and sine amplitudes: [[p/2, s], [-d/s, p/2]], d = q - p^2/4, s ~ sqrt|d|.
+    chart of the stability triangle; Barndorff-Nielsen & Schou 1973). The block is the companion
+    matrix in the basis of its cosine and sine amplitudes: [[p/2, s], [-d/s, p/2]], d = q - p^2/4,
+    s ~ sqrt|d|.
     """
     for i in range(0, n - 1, 2):
         q = math.tanh(chart[i])
@@ -122,6 +129,7 @@ def _cayley_transition(chart, n, A, dA, work, tangents):
 
 @njit(**LEAF)
 def _transition(psi, e, shape, A, dA, work, tangents):
+    """Fill A of psi[e] in the chart of `shape`, and its tangents."""
     n, block = shape[0], shape[3]
     if block == 2 or n == 1:
         _modal_transition(psi[e], n, A, dA, tangents)
@@ -192,8 +200,8 @@ def _predict_row(psi, e, at, shape, inputs, row, s, h, x, yhat, g):
 def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_state):
     """Predicted outputs of every evaluation, and the state handed to the row after the last.
 
-    Evaluation e runs over packed rows first_row[e] .. first_row[e] + n_rows[e] - 1 and writes row t to
-    out[start[e] + t * stride]. data = (inputs, outputs, observed).
+    out[start[e] + t * stride] <- yhat of row t (p,), for start (at least E,) int64;
+    end_state (E, n) <- s after the last row.
     """
     inputs, outputs, observed = data
     n, p = shape[0], shape[2]
@@ -215,7 +223,7 @@ def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_
 
 @njit(**JIT)
 def advance_states(psi, states, row, data, shape, gain, out):
-    """One packed row for many particles: out <- predicted outputs, states <- handed to the next row."""
+    """One packed row for many particles: out (E, p) <- yhat, states (E, n) <- s of the next row."""
     inputs, outputs, observed = data
     n, p = shape[0], shape[2]
     at = _starts(shape)
@@ -232,7 +240,7 @@ def advance_states(psi, states, row, data, shape, gain, out):
 
 @njit(**JIT)
 def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
-    """out[e, o] <- sum over the observed rows of evaluation e of (y - yhat)^2 for output o."""
+    """out (E, p) <- sums over the observed rows of (y - yhat)^2."""
     inputs, outputs, observed = data
     n, p = shape[0], shape[2]
     at = _starts(shape)
@@ -256,7 +264,7 @@ def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
 def _drive(S, dA, bounds, active, kind, shape, low, high, x, inputs, row, error):
     """Add to the state sensitivities what the parameters themselves push in at one row.
 
-    kind 0: dA x of the transition coordinates (after the row); 1: dB u (before it); 3: dK e (after it).
+    kind 0: dA x of the transition coordinates, after the row; 1: dB u, before it; 3: dK e, after.
     """
     m, p = shape[1], shape[2]
     base = n_transition(shape) + (0 if kind == 1 else shape[0] * m + shape[0])
@@ -317,7 +325,7 @@ def _output_row(psi, e, o, S, n_dynamic, x, inputs, row, spans, active, low, hig
 
 @njit(**LEAF)
 def _supports(active, bounds, shape, gain, low, high):
-    """States low[r] .. high[r] - 1 that active entry r can move; returns how many entries move any."""
+    """States low[r] .. high[r] - 1 that active entry r can move; how many entries move any."""
     n, m, block = shape[0], shape[1], shape[3]
     na = n_transition(shape)
     for r in range(bounds[7]):
@@ -337,7 +345,7 @@ def _supports(active, bounds, shape, gain, low, high):
 
 @njit(**LEAF)
 def _emission_spans(active, bounds, shape, spans):
-    """Rows 0 to 2: where the entries of C, D, offset of each output start; 3, 4: natural index of C, D."""
+    """Rows 0 to 2: where the entries of C, D, offset of each output start; 3, 4: C and D in psi."""
     n, m, p = shape[0], shape[1], shape[2]
     base = n_transition(shape) + n * m + n + n * p
     for h in range(3):
@@ -357,8 +365,8 @@ def _sensitivities(psi, e, first, n_rows, data, shape, gain, active, bounds, wor
     """Residuals and Jacobian rows of one evaluation, observed values only; returns their number.
 
     r_out[h] is the residual y - yhat of the h-th observed value, o_out[h] its output, and
-    G[h, r] = d yhat / d active entry r. S[r] carries the forward sensitivity dx_t / d psi_r, on the states
-    that the entry can move.
+    G[h, r] = d yhat / d active entry r. S[r] carries the forward sensitivity dx_t / d psi_r, on the
+    states that the entry can move.
     """
     inputs, outputs, observed = data
     A, dA, scratch, S, s, x, yhat, error, low, high, spans = work
@@ -401,6 +409,7 @@ def _sensitivities(psi, e, first, n_rows, data, shape, gain, active, bounds, wor
 
 @njit(**JIT)
 def _workspace(n_active, max_rows, shape):
+    """Buffers of `_sensitivities`, and its three results for at most max_rows rows."""
     n, p = shape[0], shape[2]
     na = n_transition(shape)
     work = (
@@ -414,6 +423,7 @@ def _workspace(n_active, max_rows, shape):
 
 @njit(**JIT)
 def _longest(n_rows):
+    """Return the largest number of rows, 0 if there is no evaluation."""
     longest = 0
     for e in range(n_rows.shape[0]):
         longest = max(longest, n_rows[e])
@@ -422,22 +432,25 @@ def _longest(n_rows):
 
 @njit(**JIT)
 def gauss_newton_theta(
-    psi, first_row, n_rows, weight, data, shape, gain, active, bounds, precision, sse, gradient, normal
-):
+    psi, first_row, n_rows, weight, data, shape, gain, active, bounds, precision,
+    sse, gradient, normal,
+):  # fmt: skip
     """Squared residuals, gradient and Gauss-Newton matrix in the active entries, each evaluation.
 
-    With R^-1 = diag(precision) / s^2 (s the sequence's noise level), G the Jacobian of yhat and r the
-    residuals: gradient[e] = weight[e] G' R^-1 r = weight[e] d log p(y | psi) / d psi and
-    normal[e] = weight[e] G' R^-1 G (upper and lower triangle); sse[e, o] is not weighted. The noise entry
-    gets its exact gradient and its Fisher information, 2 per observed value.
+    With R^-1 = diag(precision) / s^2 (s the sequence's noise level), G the Jacobian of yhat and r
+    the residuals: sse (E, p) <- their sums of squares (not weighted), gradient (E, n_active)
+    <- weight G' R^-1 r = weight d log p(y | psi) / d psi, normal (E, n_active, n_active)
+    <- weight G' R^-1 G (both triangles), for weight (E,) >= 0. The noise entry gets its exact
+    gradient and its Fisher information, 2 per observed value.
     """
     n_active = active.shape[0]
     work, r_out, o_out, G = _workspace(n_active, _longest(n_rows), shape)
     scaled = np.zeros_like(G)
     for e in range(psi.shape[0]):
         count = _sensitivities(
-            psi, e, first_row[e], n_rows[e], data, shape, gain, active, bounds, work, r_out, o_out, G
-        )
+            psi, e, first_row[e], n_rows[e], data, shape, gain, active, bounds, work,
+            r_out, o_out, G,
+        )  # fmt: skip
         level = math.exp(-psi[e, psi.shape[1] - 1])
         sse[e] = 0.0
         gradient[e] = 0.0
@@ -459,7 +472,7 @@ def gauss_newton_theta(
 
 @njit(**LEAF)
 def _cholesky_solve(H, damping, g, L, out):
-    """out <- (H + damping diag H)^-1 g by Cholesky; False when the matrix is not positive definite."""
+    """out <- (H + damping diag H)^-1 g by Cholesky; False when that is not positive definite."""
     k = g.shape[0]
     for i in range(k):
         for j in range(i + 1):
@@ -487,9 +500,10 @@ def _cholesky_solve(H, damping, g, L, out):
 
 @njit(**JIT)
 def _latent_quantities(
-    z, bias, loadings, psi, first, n_rows, data, shape, gain, active, bounds, precision, buffers, g, H
-):
-    """log p(y | z) - |z|^2 / 2 up to constants, its gradient g and Gauss-Newton matrix H at one z."""
+    z, bias, loadings, psi, first, n_rows, data, shape, gain, active, bounds, precision, buffers,
+    g, H,
+):  # fmt: skip
+    """log p(y | z) - |z|^2 / 2 up to constants; its gradient (g <-), Gauss-Newton matrix (H <-)."""
     work, r_out, o_out, G, active_loadings, J = buffers
     k = z.shape[0]
     last = bias.shape[0] - 1
@@ -532,18 +546,18 @@ def maximize_latent(
 ):  # fmt: skip
     """Levenberg-Marquardt on log p(y | z) + log p(z), each evaluation from its own start z[e].
 
-    In place: z becomes the mode found, objective its log posterior up to constants, hessian the
-    Gauss-Newton matrix I + J' R^-1 J there. Damping times the diagonal: 0.01, x 0.2 after a success,
-    x 6 after a failure; stops when a success gains less than tol.
+    psi = loadings z + bias. z (E, k) <- the modes found, objective (E,) <- log posterior up to
+    constants, hessian (E, k, k) <- the Gauss-Newton matrix I + J' R^-1 J there. Damping times the
+    diagonal: 0.01, x 0.2 after a success, x 6 after a failure; stops when a success gains less
+    than tol.
     """
     k = z.shape[1]
-    P = bias.shape[0]
     work, r_out, o_out, G = _workspace(active.shape[0], _longest(n_rows), shape)
     active_loadings = np.empty((active.shape[0], k))
     for r in range(active.shape[0]):
         active_loadings[r] = loadings[active[r]]
     buffers = (work, r_out, o_out, G, active_loadings, np.zeros((G.shape[0], k)))
-    psi, g, step, trial = np.zeros((1, P)), np.zeros(k), np.zeros(k), np.zeros(k)
+    psi, g, step, trial = np.zeros((1, len(bias))), np.zeros(k), np.zeros(k), np.zeros(k)
     g_trial, H_trial, L = np.zeros(k), np.zeros((k, k)), np.zeros((k, k))
     for e in range(z.shape[0]):
         H = hessian[e]
@@ -560,8 +574,8 @@ def maximize_latent(
             for a in range(k):
                 trial[a] = z[e, a] + step[a]
             new = _latent_quantities(
-                trial, bias, loadings, psi, first, rows, data, shape, gain, active, bounds, precision,
-                buffers, g_trial, H_trial,
+                trial, bias, loadings, psi, first, rows, data, shape, gain, active, bounds,
+                precision, buffers, g_trial, H_trial,
             )  # fmt: skip
             if new > value:
                 gain_made = new - value

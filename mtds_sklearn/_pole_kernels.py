@@ -1,7 +1,7 @@
 """Least squares of residuals on the responses of fixed blocks, compiled by numba.
 
-Candidate blocks are scored by how much of the residuals they explain (`learning/_initialization.py`). Kept
-apart from `_kernels.py`, with which it shares no function.
+Candidate blocks are scored by how much of the residuals they explain
+(`learning/_initialization.py`). Kept apart from `_kernels.py`, with which it shares no function.
 """
 
 import numpy as np
@@ -12,9 +12,21 @@ from numba import njit
 def block_normal_equations(entries, residuals, weights, inputs, offsets, normal, right):
     """Normal equations of every (block, sequence, output), on responses to unit states and inputs.
 
-    entries[c] = (a11, a12, a21, a22). The regressors of a sequence are the first state's response to the
-    two unit initial states and, for each input, to the two unit input columns:
-    normal[c, i, o] <- sum_t w X X' and right[c, i, o] <- sum_t w X residual.
+    The regressors X of a sequence are the first state's response to the two unit initial states
+    and, for each input, to the two unit input columns; width = 2 + 2 n_inputs.
+
+    Parameters
+    ----------
+    entries : ndarray of shape (n_blocks, 4)
+        a11, a12, a21, a22 of each block.
+    residuals, weights : ndarray of shape (n_rows, n_outputs)
+        What to explain, and the weight w of each value (0: not observed).
+    inputs : ndarray of shape (n_rows, n_inputs)
+    offsets : ndarray of int64, shape (n_sequences + 1,)
+    normal : ndarray of shape (n_blocks, n_sequences, n_outputs, width, width)
+        normal[c, i, o] <- sum_t w X X'.
+    right : ndarray of shape (n_blocks, n_sequences, n_outputs, width)
+        right[c, i, o] <- sum_t w X residual.
     """
     m, p = inputs.shape[1], residuals.shape[1]
     width = 2 + 2 * m

@@ -3,19 +3,23 @@
 Three descriptions of the same system, from the outside in:
 
 - `LDS`: the matrices A, B, C, D, offset, x0, K in the recursion of `mtds_sklearn._kernels`;
-- psi, the *natural* vector the kernels read: chart coordinates of A, then the other entries as they are;
-- theta, the *free* entries: psi = const + basis @ theta (`Chart`), with the gauge of each block fixed.
+- psi, the *natural* vector the kernels read: chart coordinates of A, then the other entries as they
+  are;
+- theta, the *free* entries: psi = const + basis @ theta (`Chart`), with the gauge of each block
+  fixed.
 
-Modal chart. A is block diagonal; a 2x2 block with coordinates (a, c) is [[p/2, s], [-d/s, p/2]] with
-q = tanh a, p = tanh(c)(1 + q), d = q - p^2/4, s = (d^2 + 1e-6)^(1/4): every stable pair of poles, real or
-complex, in one smooth chart (Barndorff-Nielsen & Schou 1973; Jones 1980). Whatever commutes with the block
-(a two-dimensional family) could be moved between C and (x0, B, K) without changing any output. The gauge
-fixes it: a block has a unit direction g in output space with g' C = (1, 0), so that the two states are the
-in-phase and quadrature amplitudes of the block's output along g, x0 holds them at the first row, and each
-column of B or K holds those of an impulse. The other n_outputs - 1 directions of C are free.
+Modal chart. A is block diagonal; a 2x2 block with coordinates (a, c) is [[p/2, s], [-d/s, p/2]]
+with q = tanh a, p = tanh(c)(1 + q), d = q - p^2/4, s = (d^2 + 1e-6)^(1/4): every stable pair of
+poles, real or complex, in one smooth chart (Barndorff-Nielsen & Schou 1973; Jones 1980). Whatever
+commutes with the block (a two-dimensional family) could be moved between C and (x0, B, K) without
+changing any output. The gauge fixes it: a block has a unit direction g in output space with
+g' C = (1, 0), so that the two states are the in-phase and quadrature amplitudes of the block's
+output along g, x0 holds them at the first row, and each column of B or K holds those of an impulse.
+The other n_outputs - 1 directions of C are free.
 
-Cayley chart. A = diag(tanh a) Q with Q = (I - S)(I + S)^-1 and S skew-symmetric: every matrix of spectral
-norm below one whose left singular vectors are the axes (Bird & Williams, arXiv:1910.05026, appendix).
+Cayley chart. A = diag(tanh a) Q with Q = (I - S)(I + S)^-1 and S skew-symmetric: every matrix of
+spectral norm below one whose left singular vectors are the axes (Bird & Williams,
+arXiv:1910.05026, appendix).
 """
 
 from typing import NamedTuple
@@ -113,9 +117,9 @@ def kind_slices(shape: Shape) -> dict:
 
 
 def transition_matrix(chart_coordinates: np.ndarray, shape: Shape) -> np.ndarray:
-    """A (..., n, n) from its chart coordinates (..., n_chart)."""
+    """A (..., n_states, n_states) from its chart coordinates (..., n_chart)."""
     n = shape.n_states
-    A = np.zeros(chart_coordinates.shape[:-1] + (n, n))
+    A = np.zeros((*chart_coordinates.shape[:-1], n, n))
     if not is_modal(shape):
         S = np.zeros_like(A)
         rows, columns = np.tril_indices(n, -1)
@@ -133,7 +137,7 @@ def transition_matrix(chart_coordinates: np.ndarray, shape: Shape) -> np.ndarray
 
 
 def modal_entries(a: np.ndarray, c: np.ndarray) -> tuple:
-    """Diagonal, upper and lower entry of the 2x2 blocks with coordinates a, c."""
+    """Diagonal, upper and lower entry (...) of the 2x2 blocks with coordinates a, c (...)."""
     q = np.tanh(a)
     half = 0.5 * np.tanh(c) * (1.0 + q)
     d = q - half**2
@@ -142,7 +146,10 @@ def modal_entries(a: np.ndarray, c: np.ndarray) -> tuple:
 
 
 def transition_coordinates(A: np.ndarray, shape: Shape) -> np.ndarray:
-    """Inverse of `transition_matrix` for matrices that have the form of the chart."""
+    """Chart coordinates (..., n_chart) of matrices A (..., n_states, n_states) of its form.
+
+    `transition_matrix` gives A back; other coordinates may do so too (see below).
+    """
     n = shape.n_states
     if is_modal(shape):
         out = np.zeros(A.shape[:-1])
@@ -154,8 +161,9 @@ def transition_coordinates(A: np.ndarray, shape: Shape) -> np.ndarray:
         if n % 2:
             out[..., n - 1] = np.arctanh(A[..., n - 1, n - 1])
         return out
-    # Rows of A are tanh(a_i) times rows of Q. The sign of each a_i is free; I + Q is most regular when the
-    # diagonal of Q is positive, and S exists only when det Q = 1 (else the weakest row is turned back).
+    # Rows of A are tanh(a_i) times rows of Q. The sign of each a_i is free; I + Q is most regular
+    # when the diagonal of Q is positive, and S exists only when det Q = 1 (else the weakest row is
+    # turned back).
     diagonal = np.einsum("...ii->...i", A)
     scale = np.where(diagonal < 0.0, -1.0, 1.0) * np.linalg.norm(A, axis=-1)
     improper = np.linalg.det(A / scale[..., None]) < 0.0
@@ -169,26 +177,26 @@ def transition_coordinates(A: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def lds_from_natural(psi: np.ndarray, shape: Shape) -> LDS:
-    """Matrices (..., rows, columns) of natural vectors psi (..., n_natural)."""
+    """Matrices of natural vectors psi (..., n_natural), stacked along the leading axes."""
     n, m, p, _ = shape
     at = kind_slices(shape)
     lead = psi.shape[:-1]
     return LDS(
         A=transition_matrix(psi[..., at["A"]], shape),
-        B=psi[..., at["B"]].reshape(lead + (n, m)),
-        C=psi[..., at["C"]].reshape(lead + (p, n)),
-        D=psi[..., at["D"]].reshape(lead + (p, m)),
+        B=psi[..., at["B"]].reshape((*lead, n, m)),
+        C=psi[..., at["C"]].reshape((*lead, p, n)),
+        D=psi[..., at["D"]].reshape((*lead, p, m)),
         offset=psi[..., at["offset"]],
         x0=psi[..., at["x0"]],
-        K=psi[..., at["K"]].reshape(lead + (n, p)),
+        K=psi[..., at["K"]].reshape((*lead, n, p)),
     )
 
 
 def natural_from_lds(lds: LDS, shape: Shape, log_level: float = 0.0) -> np.ndarray:
-    """Inverse of `lds_from_natural`; A must have the form of the chart."""
+    """Natural vectors (..., n_natural) of systems whose A has the form of the chart."""
     lead = lds.A.shape[:-2]
-    flat = {kind: getattr(lds, kind).reshape(lead + (-1,)) for kind in KINDS[1:7]}
-    parts = [transition_coordinates(lds.A, shape), *flat.values(), np.full(lead + (1,), log_level)]
+    flat = {kind: getattr(lds, kind).reshape((*lead, -1)) for kind in KINDS[1:7]}
+    parts = [transition_coordinates(lds.A, shape), *flat.values(), np.full((*lead, 1), log_level)]
     return np.concatenate(parts, axis=-1)
 
 
@@ -210,8 +218,8 @@ def theta_names(chart: Chart) -> list:
 def complement(direction: np.ndarray) -> np.ndarray:
     """Orthonormal basis (n_outputs, n_outputs - 1) of what is orthogonal to a unit direction.
 
-    The Householder reflection that maps the direction to an axis; the axis is the direction's largest
-    entry, so that the other columns stay close to the other axes.
+    The Householder reflection that maps the direction (n_outputs,) to an axis; the axis is the
+    direction's largest entry, so that the other columns stay close to the other axes.
     """
     axis = int(np.argmax(np.abs(direction)))
     v = direction.copy()
@@ -221,7 +229,19 @@ def complement(direction: np.ndarray) -> np.ndarray:
 
 
 def make_chart(shape: Shape, directions: np.ndarray, free: tuple, gain: bool = False) -> Chart:
-    """Chart whose theta holds the entries of the kinds `free`, in the order of KINDS."""
+    """Chart whose theta holds the entries of the kinds `free`, in the order of KINDS.
+
+    Parameters
+    ----------
+    shape : Shape
+    directions : ndarray of shape (n_blocks, n_outputs)
+        Unit output direction of each modal block; not read for the Cayley chart.
+    free : tuple of str
+        Kinds of entries that theta holds; the others stay zero, but C of a modal block stays at
+        its direction.
+    gain : bool
+        Whether the recursion feeds innovations back.
+    """
     n, m, p, _ = shape
     at = kind_slices(shape)
     n_natural = at["noise"].stop

@@ -5,7 +5,8 @@ The log density of the observed values of a sequence stands here once:
     log p(y | psi) = -1/2 sum_o [ sum_t (y_to - yhat_to)^2 / (s sigma_o)^2
                                   + n_o (log 2 pi + 2 log sigma_o + 2 log s) ]
 
-with n_o observed values of output o, noise_std sigma, and the sequence's noise level s = exp(psi[-1]).
+with n_o observed values of output o, noise_std sigma, and the sequence's noise level
+s = exp(psi[-1]).
 """
 
 from typing import NamedTuple
@@ -20,7 +21,17 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 class Evaluations(NamedTuple):
-    """Pairs of a sequence and a parameter vector, as the kernels want them."""
+    """Pairs of a sequence and a parameter vector, as the kernels want them.
+
+    Attributes
+    ----------
+    first_row, n_rows : ndarray of int64, shape (n_evaluations,)
+        Packed rows first_row to first_row + n_rows - 1 are the sequence.
+    data : tuple of (inputs, outputs, observed)
+        Of all packed rows; see `PackedSequences`.
+    n_observed : ndarray of shape (n_evaluations, n_outputs)
+        Number of observed values.
+    """
 
     first_row: np.ndarray
     n_rows: np.ndarray
@@ -28,7 +39,9 @@ class Evaluations(NamedTuple):
     n_observed: np.ndarray
 
 
-def evaluations(sequences: PackedSequences, repeats: int = 1, index=None) -> Evaluations:
+def evaluations(
+    sequences: PackedSequences, repeats: int = 1, index: np.ndarray | None = None
+) -> Evaluations:
     """Evaluate each sequence (or those of `index`) `repeats` times in a row."""
     lengths = np.diff(sequences.offsets)
     counts = np.add.reduceat(sequences.observed, sequences.offsets[:-1], axis=0, dtype=np.float64)
@@ -39,8 +52,22 @@ def evaluations(sequences: PackedSequences, repeats: int = 1, index=None) -> Eva
     return Evaluations(sequences.offsets[index], lengths[index], data, counts[index])
 
 
-def gaussian_log_density(squared, n_observed, noise_std, log_level=0.0):
-    """Log density (...) of squared residuals (..., n_outputs) of n_observed values each."""
+def gaussian_log_density(
+    squared: np.ndarray,
+    n_observed: np.ndarray,
+    noise_std: np.ndarray,
+    log_level: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Log density (...) of squared residuals (..., n_outputs), in nats.
+
+    Parameters
+    ----------
+    squared, n_observed : ndarray of shape (..., n_outputs)
+        Sums of squared residuals, and how many values each sum is of.
+    noise_std : ndarray of shape (n_outputs,)
+    log_level : ndarray of shape (...) or float
+        Log noise level of each sequence.
+    """
     log_std = np.log(noise_std) + np.expand_dims(log_level, -1)
     return -0.5 * np.sum(
         squared * np.exp(-2.0 * log_std) + n_observed * (LOG_2PI + 2.0 * log_std), axis=-1
@@ -48,7 +75,7 @@ def gaussian_log_density(squared, n_observed, noise_std, log_level=0.0):
 
 
 def squared_residuals(psi: np.ndarray, run: Evaluations, chart: Chart) -> np.ndarray:
-    """Sum of squared residuals (n_evaluations, n_outputs) over the observed rows."""
+    """Sums (n_evaluations, n_outputs) of squared residuals of psi (n_evaluations, n_natural)."""
     out = np.empty((len(psi), chart.shape.n_outputs))
     _kernels.squared_residuals(
         psi, run.first_row, run.n_rows, run.data, tuple(chart.shape), chart.gain, out
@@ -56,14 +83,20 @@ def squared_residuals(psi: np.ndarray, run: Evaluations, chart: Chart) -> np.nda
     return out
 
 
-def log_likelihood(psi: np.ndarray, run: Evaluations, chart: Chart, noise_std) -> np.ndarray:
-    """log p(y | psi) of every evaluation, in nats."""
+def log_likelihood(
+    psi: np.ndarray, run: Evaluations, chart: Chart, noise_std: np.ndarray
+) -> np.ndarray:
+    """log p(y | psi) (n_evaluations,) of psi (n_evaluations, n_natural), in nats."""
     squared = squared_residuals(psi, run, chart)
     return gaussian_log_density(squared, run.n_observed, noise_std, psi[:, -1])
 
 
 def predicted_outputs(psi: np.ndarray, run: Evaluations, chart: Chart) -> tuple:
     """Predicted outputs of the evaluations one after the other, and the states they hand on.
+
+    Parameters
+    ----------
+    psi : ndarray of shape (n_evaluations, n_natural)
 
     Returns
     -------
@@ -74,8 +107,9 @@ def predicted_outputs(psi: np.ndarray, run: Evaluations, chart: Chart) -> tuple:
     yhat = np.empty((start[-1], chart.shape.n_outputs))
     states = np.empty((len(psi), chart.shape.n_states))
     _kernels.simulate(
-        psi, run.first_row, run.n_rows, start, 1, run.data, tuple(chart.shape), chart.gain, yhat, states
-    )
+        psi, run.first_row, run.n_rows, start, 1, run.data, tuple(chart.shape), chart.gain,
+        yhat, states,
+    )  # fmt: skip
     return yhat, states
 
 
@@ -106,15 +140,32 @@ def particle_outputs(psi: np.ndarray, sequences: PackedSequences, chart: Chart) 
 
 
 class ThetaQuantities(NamedTuple):
-    """Per evaluation: squared residuals, gradient and Gauss-Newton matrix in the active entries."""
+    """Per evaluation: squared residuals, gradient and Gauss-Newton matrix in the active entries.
+
+    Attributes
+    ----------
+    squared : ndarray of shape (n_evaluations, n_outputs)
+        Not weighted.
+    gradient : ndarray of shape (n_evaluations, n_active)
+    normal : ndarray of shape (n_evaluations, n_active, n_active)
+    """
 
     squared: np.ndarray
     gradient: np.ndarray
     normal: np.ndarray
 
 
-def theta_quantities(psi, run, chart, noise_std, weight=None) -> ThetaQuantities:
-    """Gradient and Gauss-Newton matrix of log p(y | psi) in the active natural entries."""
+def theta_quantities(
+    psi: np.ndarray,
+    run: Evaluations,
+    chart: Chart,
+    noise_std: np.ndarray,
+    weight: np.ndarray | None = None,
+) -> ThetaQuantities:
+    """Gradient and Gauss-Newton matrix of log p(y | psi) in the active natural entries.
+
+    Each evaluation's are multiplied by its weight (n_evaluations,), one if None.
+    """
     count, n_active = len(psi), len(chart.active)
     out = ThetaQuantities(
         np.empty((count, chart.shape.n_outputs)),
