@@ -116,5 +116,5 @@ def assert_never_falls(values, *, rounding=1e-9):
     steps = np.diff(values)
     worst = int(np.argmin(steps))
     assert steps[worst] >= -rounding * np.abs(values).max(), (
-        f"fell from {values[worst]!r} to {values[worst + 1]!r} at step {worst + 1} of {len(steps)}"
+        f"fell from {values[worst]:.12g} to {values[worst + 1]:.12g} at step {worst + 1} of {len(steps)}"
     )
