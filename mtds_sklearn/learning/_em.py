@@ -2,11 +2,14 @@
 
 Each step but the last ascends one bound,
 
-    L = sum_i { E_q log p(y_i | W z_i + b) - KL(q_i || N(0, I)) } + log p(W, b),
+    L = sum_i { E_q log p(y_i | W z_i + b) - KL(q_i || N(0, I)) } + log p(W, b)
+              + sum_o [ gamma_o log sigma_o + log p(sigma_o) ].
 
-under fixed relevance precisions: a step that would lower it is not taken. The relevance update then
-changes the prior, so that the gain of an iteration is measured before it. While the noise is held
-up by an annealing floor the bound may fall when the floor does.
+gamma_o, the share of the values of output o that (W, b) use up (MacKay 1992), keeps the noise sigma from
+being underestimated, and so does a weak prior, worth NOISE_COUNT values of size NOISE_SCALE. The bound
+ascends under fixed gamma and relevance precisions: a step that would lower it is not taken. The
+relevance update then changes both, so that the gain of an iteration is measured before it. While
+the noise is held up by an annealing floor the bound may fall when the floor does.
 """
 
 from typing import NamedTuple
@@ -30,6 +33,10 @@ from mtds_sklearn.model._task_map import Family
 # Noise below this share of an output's standard deviation is rounding, not noise.
 MIN_NOISE = 1e-4
 RELEVANCE_RANGE = (1e-3, 1e6)
+# Prior of the noise, in standard deviations of the output: worth so many values of such a size.
+NOISE_COUNT, NOISE_SCALE = 2.0, 0.1
+# Of the observed values, the noise keeps at least this share, however many parameters there are.
+MOST_SPENT = 0.9
 SEARCH_EVERY = 6
 RELEVANCE_FROM = 6
 STILL_ITERATIONS = 3
@@ -75,22 +82,23 @@ def run_em(
     n_observed = evaluations(sequences).n_observed
     n_values = max(float(n_observed.sum()), 1.0)
     bounds, gains = [], []
-    still, damping = 0, 1e-4
+    still, damping, spent = 0, 1e-4, 0.0
     squared = None
     for iteration in range(len(floors) + max_iter):
         annealing = iteration < len(floors)
         floor = floors[iteration] if annealing else MIN_NOISE
-        before = _bound(squared, n_observed, family, posterior)
+        before = _bound(squared, n_observed, family, posterior, spent)
         search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
         posterior = e_step(sequences, family, posterior, points if search else None)
         family, last, squared, damping = m_step(sequences, family, posterior, damping=damping)
-        noise = np.sqrt(squared.sum(0) / np.maximum(n_observed.sum(0), 1.0))
+        noise = best_noise(squared.sum(0), n_observed.sum(0) * (1.0 - spent))
         family = family._replace(noise_std=np.maximum(noise, floor))
         family, posterior = expand(family, posterior)
-        bounds.append(_bound(squared, n_observed, family, posterior))
+        bounds.append(_bound(squared, n_observed, family, posterior, spent))
         gains.append(np.nan if before is None or annealing else bounds[-1] - before)
         if not annealing or iteration >= RELEVANCE_FROM:
-            family = update_relevance(family, last)
+            family, n_determined = update_relevance(family, last)
+            spent = min(n_determined / n_values, MOST_SPENT)
         if annealing or len(bounds) < 2:
             continue
         still = still + 1 if abs(bounds[-1] - bounds[-2]) < tol * n_values else 0
@@ -100,11 +108,24 @@ def run_em(
     return EMResult(family, posterior, last, bounds, gains, converged)
 
 
-def _bound(squared, n_observed, family, posterior) -> float | None:
+def _bound(squared, n_observed, family, posterior, spent) -> float | None:
+    """The bound; values that (W, b) use up count as not observed."""
     if squared is None:
         return None
-    fit = gaussian_log_density(squared.sum(0), n_observed.sum(0), family.noise_std)
-    return float(fit - divergence(posterior).sum() + log_prior(family))
+    n_free = n_observed.sum(0) * (1.0 - spent)
+    fit = gaussian_log_density(squared.sum(0), n_free, family.noise_std)
+    prior = log_prior(family) + log_noise_prior(family.noise_std)
+    return float(fit - divergence(posterior).sum() + prior)
+
+
+def best_noise(squared: np.ndarray, n_free: np.ndarray) -> np.ndarray:
+    """Noise (n_outputs,) that maximises the bound: mean square over the values left and the prior's."""
+    return np.sqrt((squared + NOISE_COUNT * NOISE_SCALE**2) / (n_free + NOISE_COUNT))
+
+
+def log_noise_prior(noise_std: np.ndarray) -> float:
+    """Log density of NOISE_COUNT values of size NOISE_SCALE in each output, up to a constant."""
+    return float(-NOISE_COUNT * np.sum(np.log(noise_std) + 0.5 * (NOISE_SCALE / noise_std) ** 2))
 
 
 def expand(family: Family, posterior: TaskPosterior) -> tuple:
@@ -134,21 +155,26 @@ def expand(family: Family, posterior: TaskPosterior) -> tuple:
     return expanded, moved
 
 
-def update_relevance(family: Family, last: Curvature) -> Family:
-    """Precision of each row of W by evidence: k / sum_j (W_rj^2 + var_rj) (MacKay 1992)."""
-    vary = np.isfinite(family.precision)
+def update_relevance(family: Family, last: Curvature) -> tuple:
+    """Relevance precisions by evidence, and the number of well-determined parameters (MacKay 1992).
+
+    With V the inverse of the Gauss-Newton matrix plus prior precisions R: the precision of row r of W becomes
+    k / sum_j (W_rj^2 + V_rj,rj), and gamma = sum (1 - R V) over all free entries of (W, b), the number of
+    values that they use up.
+    """
     k = family.loadings.shape[1]
-    if k == 0 or not vary.any():
-        return family
     normal, free = posterior_normal(family, last)
-    factor = cho_factor(normal, lower=True)
     variance = np.zeros(free.shape)
+    factor = cho_factor(normal, lower=True)
     variance[free] = np.diag(cho_solve(factor, np.eye(len(normal))))
-    variance = variance.reshape(k + 1, -1)[:k].sum(axis=0)
-    size = np.sum(family.loadings**2, axis=1) + variance
+    n_determined = np.sum(1.0 - prior_precision(family).ravel()[free] * variance[free])
+    vary = np.isfinite(family.precision)
+    size = np.sum(family.loadings**2, axis=1) + variance.reshape(k + 1, -1)[:k].sum(axis=0)
     precision = family.precision.copy()
     precision[vary] = np.clip(k / np.maximum(size[vary], 1e-300), *RELEVANCE_RANGE)
-    return family._replace(precision=precision)
+    if k == 0:
+        precision = family.precision
+    return family._replace(precision=precision), float(n_determined)
 
 
 def log_evidence(result: EMResult, log_joint: np.ndarray, log_det: np.ndarray) -> float:
@@ -169,5 +195,6 @@ def log_evidence(result: EMResult, log_joint: np.ndarray, log_det: np.ndarray) -
         np.sum(log_joint + 0.5 * log_det)
         + 0.5 * np.sum(np.log(precision))
         + log_prior(family)
+        + log_noise_prior(family.noise_std)
         - 0.5 * log_det_normal
     )
