@@ -4,13 +4,14 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import logsumexp, ndtri
 
 from mtds_sklearn._sequences import PackedSequences, select_sequences, truncate_sequences
 from mtds_sklearn.estimators._fitting import Units
 from mtds_sklearn.inference._adaptive_is import N_DRAWS, Draws, Posterior, infer, make_draws
 from mtds_sklearn.inference._forecast import Particles
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._latent_prior import log_prior_density, standard_prior
+from mtds_sklearn.model._task_map import Family, latent_prior, natural_parameters
 
 # A posterior with fewer effective draws is not to be trusted.
 LEAST_ESS = 100.0
@@ -52,10 +53,18 @@ def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:
         unit = ndtri(known.draws().uniform[:, 2:])
         factor = np.linalg.cholesky(known.cov[stored[recalled]])
         z[recalled] = known.mean[stored[recalled], None] + unit @ np.swapaxes(factor, 1, 2)
+        log_weights[recalled] = _new_prior_weights(known.family, z[recalled])
     if not recalled.all():
         posterior = infer_observed(known, select_sequences(scaled, ~recalled))
         z[~recalled], log_weights[~recalled] = posterior.z, posterior.log_weights
     return particles_at(known.family, z)._replace(log_weights=log_weights)
+
+
+def _new_prior_weights(family: Family, z: np.ndarray) -> np.ndarray:
+    """Log weights (n_sequences, n_draws) of draws of posteriors under N(0, I), when the prior is p(z)."""
+    k = z.shape[-1]
+    ratio = log_prior_density(latent_prior(family), z) - log_prior_density(standard_prior(k), z)
+    return ratio - logsumexp(ratio, axis=1, keepdims=True)
 
 
 def infer_observed(known: KnownFamily, scaled: PackedSequences) -> Posterior:
@@ -72,7 +81,8 @@ def warn_thin(known: KnownFamily, labels: np.ndarray, ess: np.ndarray) -> None:
     """Warn of sequences whose posterior rests on too few effective draws."""
     thin = np.flatnonzero(ess < LEAST_ESS)
     if len(thin):
-        shown = ", ".join(f"{labels[i]!r} ({ess[i]:.0f})" for i in thin[:5])
+        names = labels.tolist()
+        shown = ", ".join(f"{names[i]!r} ({ess[i]:.0f})" for i in thin[:5])
         warnings.warn(
             f"{known.who}: the posterior of {len(thin)} of {len(labels)} sequences rests on fewer than "
             f"{LEAST_ESS:.0f} effective draws; label (effective draws): {shown}",

@@ -38,7 +38,10 @@ from mtds_sklearn.inference._forecast import Forecast, forecast_rows, in_units, 
 from mtds_sklearn.inference._horizon import forecast_at_horizon
 from mtds_sklearn.inference._online import start_online
 from mtds_sklearn.learning._growth import theta_size
+from mtds_sklearn.learning._prior_fit import fit_prior
+from mtds_sklearn.model._latent_prior import latents_from_normal
 from mtds_sklearn.model._lds import theta_names
+from mtds_sklearn.model._task_map import latent_prior
 
 # Below this precision an entry of theta counts as varying between sequences.
 RELEVANT_PRECISION = 1000.0
@@ -207,6 +210,7 @@ class MTLDSRegressor(BaseLDS):
     def _fitted(self, learned, units: Units, seed: int) -> dict[str, Any]:
         family, factor = learned.family, learned.posterior.factor
         varies = family.precision < RELEVANT_PRECISION
+        family = family._replace(prior=fit_prior(family, learned.posterior, varies))
         return {
             "task_map_": family,
             "n_states_": family.chart.shape.n_states,
@@ -352,7 +356,8 @@ class MTLDSRegressor(BaseLDS):
         check_is_fitted(self)
         rng = check_random_state(random_state)
         given = z is not None
-        z = rng.standard_normal((n_sequences, self.latent_dim)) if z is None else np.asarray(z, float)
+        normal = rng.standard_normal((n_sequences, self.latent_dim))
+        z = np.asarray(z, float) if given else latents_from_normal(latent_prior(self.task_map_), normal)
         if z.ndim != 2 or z.shape[1] != self.posterior_mean_.shape[1]:
             raise ValueError(
                 f"{type(self).__name__}.sample_sequences: z needs shape (n_sequences, "

@@ -22,14 +22,14 @@ from mtds_sklearn.inference._mixture import (
     Mixture,
     draw,
     log_density,
-    log_prior_density,
     refit,
     select_mixture,
     systematic,
 )
 from mtds_sklearn.inference._modes import posterior_modes
+from mtds_sklearn.model._latent_prior import log_prior_density
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._task_map import Family, latent_prior, natural_parameters
 
 N_POINTS, N_DRAWS = 2048, 2048
 N_COMPONENTS = 6
@@ -126,16 +126,18 @@ def _join(mixtures: list, how) -> Mixture:
 def _infer(sequences, family, draws, starts) -> Posterior:
     n, (n_draws, width) = len(sequences.labels), draws.uniform.shape
     counts = evaluations(sequences).n_observed.sum(axis=1)
+    prior = latent_prior(family)
     proposal = _first_proposal(sequences, family, draws, starts, counts)
     z = np.zeros((n, 0, width - 2))
     log_joint = np.zeros((n, 0))
     results = [None] * n
     active, history = np.arange(n), [proposal]
     for round_ in range(MAX_ROUNDS):
-        new = draw(history[-1], np.clip((draws.uniform + draws.shifts[round_]) % 1.0, 1e-9, 1 - 1e-9))
+        uniform = np.clip((draws.uniform + draws.shifts[round_]) % 1.0, 1e-9, 1.0 - 1e-9)
+        new = draw(history[-1], prior, uniform)
         value = log_target(new, select_sequences(sequences, active), family)
         z, log_joint = np.concatenate([z, new], axis=1), np.concatenate([log_joint, value], axis=1)
-        log_weights = log_joint - _history_log_density(history, z)
+        log_weights = log_joint - _history_log_density(history, prior, z)
         ess = effective_sample_size(log_weights)
         done = (ess >= TARGET_SHARE * n_draws) | (round_ == MAX_ROUNDS - 1)
         for i in np.flatnonzero(done):
@@ -150,8 +152,8 @@ def _infer(sequences, family, draws, starts) -> Posterior:
     return _summary(results, n_draws)
 
 
-def _history_log_density(history, z) -> np.ndarray:
-    return logsumexp([log_density(q, z) for q in history], axis=0) - np.log(len(history))
+def _history_log_density(history, prior, z) -> np.ndarray:
+    return logsumexp([log_density(q, prior, z) for q in history], axis=0) - np.log(len(history))
 
 
 def log_target(z: np.ndarray, sequences: PackedSequences, family: Family) -> np.ndarray:
@@ -160,7 +162,7 @@ def log_target(z: np.ndarray, sequences: PackedSequences, family: Family) -> np.
     psi = natural_parameters(family, z.reshape(n * n_points, k))
     run = evaluations(sequences, repeats=n_points)
     values = log_likelihood(psi, run, family.chart, family.noise_std)
-    return values.reshape(n, n_points) + log_prior_density(z)
+    return values.reshape(n, n_points) + log_prior_density(latent_prior(family), z)
 
 
 def effective_sample_size(log_weights: np.ndarray) -> np.ndarray:

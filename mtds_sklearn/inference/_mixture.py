@@ -1,7 +1,7 @@
 """Mixtures of Student t and Gaussian components, one mixture per sequence, all sequences at once.
 
 A proposal has J adapted Student t components, whose tails are heavier than any Gaussian's, and one more: the
-prior N(0, I) itself, which keeps the importance weights bounded.
+prior p(z) itself, which keeps the importance weights bounded.
 """
 
 from typing import NamedTuple
@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln, logsumexp, ndtri
 from scipy.stats import chi2
+
+from mtds_sklearn.model._latent_prior import LatentPrior, latents_from_normal, log_prior_density
 
 DEGREES_OF_FREEDOM = 8.0
 # Pseudo-observations by which a component's old mean and covariance count in a refit.
@@ -38,7 +40,7 @@ def select_mixture(mixture: Mixture, index) -> Mixture:
     return Mixture(*(part[index] for part in mixture))
 
 
-def draw(mixture: Mixture, uniform: np.ndarray) -> np.ndarray:
+def draw(mixture: Mixture, prior: LatentPrior, uniform: np.ndarray) -> np.ndarray:
     """Points (n_sequences, n_draws, k) from uniform numbers (n_draws, k + 2) in (0, 1).
 
     The first number chooses the component, the second the scale of its tail, the others its direction, so
@@ -52,21 +54,17 @@ def draw(mixture: Mixture, uniform: np.ndarray) -> np.ndarray:
     rows = np.arange(len(which))[:, None]
     factor = mixture.factors[rows, component]
     step = np.einsum("nsij,sj->nsi", factor, normal / tail[:, None])
-    return np.where(which[..., None] == 0, normal, mixture.means[rows, component] + step)
+    from_prior = latents_from_normal(prior, normal)
+    return np.where(which[..., None] == 0, from_prior, mixture.means[rows, component] + step)
 
 
-def log_prior_density(z: np.ndarray) -> np.ndarray:
-    """log N(z; 0, I) over the last axis."""
-    return -0.5 * (np.sum(z**2, axis=-1) + z.shape[-1] * np.log(2.0 * np.pi))
-
-
-def log_density(mixture: Mixture, z: np.ndarray) -> np.ndarray:
+def log_density(mixture: Mixture, prior: LatentPrior, z: np.ndarray) -> np.ndarray:
     """Log density (n_sequences, n_points) of each sequence's mixture at its own points."""
     parts = component_log_densities(mixture, z)
-    prior = log_prior_density(z)[:, None]
+    from_prior = log_prior_density(prior, z)[:, None]
     with np.errstate(divide="ignore"):
         log_weights = np.log(mixture.weights)[..., None]
-    return logsumexp(np.concatenate([prior, parts], axis=1) + log_weights, axis=1)
+    return logsumexp(np.concatenate([from_prior, parts], axis=1) + log_weights, axis=1)
 
 
 def component_log_densities(mixture: Mixture, z: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""The map from a sequence's latent z to its system: theta = W z + b, z ~ N(0, I)."""
+"""The map from a sequence's latent z to its system: theta = W z + b, z ~ p(z)."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from mtds_sklearn.model._latent_prior import LatentPrior, standard_prior
 from mtds_sklearn.model._lds import Chart
 
 
@@ -22,6 +23,8 @@ class Family(NamedTuple):
         Standard deviation of the observation noise.
     precision : ndarray of shape (n_theta,)
         Relevance precision of each row of W (large: the entry does not vary); inf where it may not.
+    prior : LatentPrior or None
+        p(z), fitted after learning; None is N(0, I).
     """
 
     chart: Chart
@@ -29,6 +32,14 @@ class Family(NamedTuple):
     bias: np.ndarray
     noise_std: np.ndarray
     precision: np.ndarray
+    prior: LatentPrior | None = None
+
+
+def latent_prior(family: Family) -> LatentPrior:
+    """p(z): N(0, I) while the family is being learned."""
+    if family.prior is None:
+        return standard_prior(family.loadings.shape[1])
+    return family.prior
 
 
 def natural_map(family: Family) -> tuple:

@@ -1,0 +1,90 @@
+"""The distribution of z fitted to the aggregate posterior of the training sequences, after EM.
+
+EM holds z ~ N(0, I). Frequencies or rates that are uniform over the family, or skewed, are not normal, and a
+forecast after a few observations leans on the prior. Coordinates of r = rotation' z are sought along
+which entries of theta vary independently: the rotation that brings W, rows scaled to length one, closest to
+simple structure (varimax, started at the polar factor of W). Each coordinate then gets the sinh-arcsinh
+shape that maximises
+
+    sum_i log E_{q_i}[ p(r_i) / N(r_i; 0, 1) ] + log p(shape),
+
+the change of the marginal likelihood when the prior of that coordinate changes (q_i is the likelihood times
+N(0, 1), normalised). The prior of the shape shrinks it to the normal when sequences are few. Coordinates that the
+sequences say little about stay normal.
+"""
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.model._latent_prior import LatentPrior, coordinate_log_density, standard_prior
+from mtds_sklearn.model._task_map import Family
+
+# Prior standard deviations of location, log scale, skew and log tail.
+SHAPE_STD = np.array([0.5, 0.5, 0.5, 0.5])
+QUADRATURE_NODES = 9
+# Mean posterior variance above which a coordinate stays normal.
+MOST_UNCERTAIN = 0.5
+VARIMAX_STEPS = 50
+
+
+def fit_prior(family: Family, posterior: TaskPosterior, relevant: np.ndarray) -> LatentPrior:
+    """p(z) for a learned family.
+
+    Parameters
+    ----------
+    relevant : ndarray of bool, shape (n_theta,)
+        Entries of theta that vary.
+    """
+    k = posterior.mean.shape[1]
+    prior = standard_prior(k)
+    if k == 0 or not relevant.any():
+        return prior
+    rotation = simple_rotation(family.loadings[relevant])
+    mean = posterior.mean @ rotation
+    spread = np.swapaxes(posterior.factor, 1, 2) @ rotation
+    std = np.sqrt(np.sum(spread**2, axis=1))
+    shape = np.zeros((k, 4))
+    for d in np.flatnonzero(np.mean(std**2, axis=0) < MOST_UNCERTAIN):
+        shape[d] = fit_coordinate(mean[:, d], std[:, d])
+    return LatentPrior(rotation, shape)
+
+
+def simple_rotation(loadings: np.ndarray) -> np.ndarray:
+    """Orthogonal (k, k) for which the rows of loadings (n_rows, k) @ rotation are as axis-like as can be.
+
+    With at most k rows, the rotation closest to the length-normalised rows; else their varimax rotation
+    (Kaiser 1958), ascended by the polar factor of its gradient.
+    """
+    rows = loadings / np.linalg.norm(loadings, axis=1, keepdims=True)
+    if len(rows) <= rows.shape[1]:
+        return _polar(rows.T)
+    rotation = np.eye(rows.shape[1])
+    for _ in range(VARIMAX_STEPS):
+        turned = rows @ rotation
+        gradient = rows.T @ (turned**3 - turned * np.mean(turned**2, axis=0))
+        rotation = _polar(gradient + 1e-9 * rotation)
+    return rotation
+
+
+def _polar(matrix: np.ndarray) -> np.ndarray:
+    """Orthogonal matrix closest to a (k, n <= k) matrix, completed to a basis."""
+    square = np.zeros((len(matrix), len(matrix)))
+    square[:, : matrix.shape[1]] = matrix
+    left, _, right = np.linalg.svd(square)
+    return left @ right
+
+
+def fit_coordinate(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Shape (4,) of one coordinate from the posteriors N(mean_i, std_i^2) of the sequences."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
+    r = mean[:, None] + std[:, None] * nodes
+    log_old = np.log(weights / weights.sum()) - coordinate_log_density(r[..., None], np.zeros((1, 4)))[..., 0]
+
+    def cost(scaled):
+        shape = (scaled * SHAPE_STD)[None]
+        values = logsumexp(coordinate_log_density(r[..., None], shape)[..., 0] + log_old, axis=1)
+        return 0.5 * np.sum(scaled**2) - np.sum(values)
+
+    return minimize(cost, np.zeros(4), method="BFGS").x * SHAPE_STD
