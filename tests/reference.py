@@ -67,8 +67,46 @@ def log_likelihood(psi, shape, inputs, outputs, observed, noise_std):
     total = 0.0
     for t, o in zip(*np.nonzero(observed), strict=True):
         sd = level * noise_std[o]
-        total += -0.5 * np.log(2 * np.pi * sd**2) - 0.5 * ((outputs[t, o] - predicted[t, o]) / sd) ** 2
+        total += (
+            -0.5 * np.log(2 * np.pi * sd**2) - 0.5 * ((outputs[t, o] - predicted[t, o]) / sd) ** 2
+        )
     return total
+
+
+def gauss_newton(psi, shape, inputs, outputs, observed, noise_std):
+    """Gradient of the log likelihood in psi, and its Gauss-Newton matrix, by finite differences.
+
+    The noise level is the last entry of psi: nothing but itself moves with it, and it has a Fisher
+    information of 2 for every observed value.
+    """
+    rows = (inputs, outputs, observed)
+    gradient = finite_difference(lambda psi: log_likelihood(psi, shape, *rows, noise_std), psi)
+    J = finite_difference(lambda psi: simulate(psi, shape, *rows)[0][observed], psi)
+    std = np.exp(psi[-1]) * np.broadcast_to(noise_std, observed.shape)[observed]
+    normal = (J / std[:, None] ** 2).T @ J
+    normal[-1, -1] += 2 * np.count_nonzero(observed)
+    return gradient, normal
+
+
+def block_normal_equations(A, residuals, weights, inputs):
+    """Normal matrix and right-hand side (per output) of one 2x2 block on one sequence.
+
+    The unknowns are the initial state and the input columns, one after the other.
+    """
+    columns = [initial_response(A, state, len(inputs)) for state in range(2)]
+    for j in range(inputs.shape[1]):
+        for state in range(2):
+            response = initial_response(A, state, len(inputs))
+            columns.append(np.convolve(inputs[:, j], response)[: len(inputs)])
+    X = np.stack(columns, axis=1)
+    normal = [X.T @ np.diag(w) @ X for w in weights.T]
+    right = [X.T @ (w * r) for w, r in zip(weights.T, residuals.T, strict=True)]
+    return np.array(normal), np.array(right)
+
+
+def initial_response(A, state, n_rows):
+    """First state over time, started from a unit of one state."""
+    return np.array([np.linalg.matrix_power(A, t)[0, state] for t in range(n_rows)])
 
 
 def finite_difference(function, x, step=1e-6):
@@ -83,16 +121,19 @@ def finite_difference(function, x, step=1e-6):
 
 
 def gauss_hermite_posterior(log_joint, dim, center, factor, n_nodes=60):
-    """Mean, covariance and log evidence of exp(log_joint(z)) by Gauss-Hermite quadrature in 1 or 2 dimensions.
+    """Mean, covariance and log evidence of exp(log_joint(z)) by Gauss-Hermite quadrature.
 
-    Nodes are placed at center + factor @ node, so they should cover the posterior generously.
+    For 1 or 2 dimensions. Nodes are placed at center + factor @ node, so they should cover the
+    posterior generously.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
     grids = np.meshgrid(*[nodes] * dim, indexing="ij")
     unit = np.stack([g.ravel() for g in grids], axis=1)
     log_weight = sum(np.log(w).ravel() for w in np.meshgrid(*[weights] * dim, indexing="ij"))
     z = center + unit @ factor.T
-    log_values = np.array([log_joint(row) for row in z]) + log_weight + 0.5 * np.sum(unit**2, axis=1)
+    log_values = (
+        np.array([log_joint(row) for row in z]) + log_weight + 0.5 * np.sum(unit**2, axis=1)
+    )
     top = log_values.max()
     probability = np.exp(log_values - top)
     log_evidence = top + np.log(probability.sum()) + np.log(abs(np.linalg.det(factor)))
