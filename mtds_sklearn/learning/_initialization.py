@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtds_sklearn import _pole_kernels
-from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.model._lds import (
     Chart,
     Shape,
@@ -32,6 +32,7 @@ LOADING_SCALE = 0.3
 # Precisions of rows that were switched off are let down to this, so that a new block may revive
 # them.
 REVIVAL_PRECISION = 1000.0
+# Candidates are ranked on so many sequences.
 SCORED_SEQUENCES = 200
 
 
@@ -104,13 +105,14 @@ def block_entries(coordinates: np.ndarray) -> np.ndarray:
 def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) -> Block:
     """The candidate block that explains most of the residuals, with what it explains."""
     ridge = 1e-3 * max(float(np.mean(np.diff(sequences.offsets))), 1.0)
+    left = sequences._replace(outputs=residuals)
+    sample = _spread_sample(left)
     grid = pole_grid(single)
-    some = sequences.offsets[: SCORED_SEQUENCES + 1]
     # A few candidates at a time: their normal equations are held for every sequence.
     parts = np.split(grid, range(32, len(grid), 32))
-    scores = [_scores(part, sequences, residuals, some, ridge) for part in parts]
+    scores = [_scores(part, sample, ridge) for part in parts]
     best = grid[int(np.argmax(np.concatenate(scores)))]
-    coefficients = _regress(best[None], sequences, residuals, sequences.offsets, ridge)[0][0]
+    coefficients = _regress(best[None], left, ridge)[0][0]
     coefficients = coefficients.reshape(*coefficients.shape[:2], -1, 2)
     p = residuals.shape[1]
     direction = np.linalg.svd(np.moveaxis(coefficients, 1, 0).reshape(p, -1))[0][:, 0]
@@ -120,22 +122,35 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     return Block(best, direction, along, _emission(best, along, across))
 
 
-def _regress(grid, sequences, residuals, offsets, ridge) -> tuple:
+def _spread_sample(left: PackedSequences) -> PackedSequences:
+    """At most SCORED_SEQUENCES sequences, from those with least to those with most residuals.
+
+    Chosen by what they contain, so that the order of sequences does not matter.
+    """
+    n = len(left.labels)
+    if n <= SCORED_SEQUENCES:
+        return left
+    size = np.add.reduceat(np.sum(left.outputs**2, axis=1), left.offsets[:-1])
+    ranks = np.linspace(0, n - 1, SCORED_SEQUENCES).round().astype(int)
+    return select_sequences(left, np.argsort(size)[ranks])
+
+
+def _regress(grid, left, ridge) -> tuple:
     """Coefficients and right-hand sides (n_blocks, n_sequences, n_outputs, 2 + 2 n_inputs)."""
-    width = 2 + 2 * sequences.inputs.shape[1]
-    lead = (len(grid), len(offsets) - 1, residuals.shape[1])
+    width = 2 + 2 * left.inputs.shape[1]
+    lead = (len(grid), len(left.labels), left.outputs.shape[1])
     normal, right = np.empty((*lead, width, width)), np.empty((*lead, width))
     _pole_kernels.block_normal_equations(
-        block_entries(grid), residuals, sequences.observed.astype(np.float64), sequences.inputs,
-        offsets, normal, right,
+        block_entries(grid), left.outputs, left.observed.astype(np.float64), left.inputs,
+        left.offsets, normal, right,
     )  # fmt: skip
     solution = np.linalg.solve(normal + ridge * np.eye(width), right[..., None])[..., 0]
     return solution, right
 
 
-def _scores(grid, sequences, residuals, offsets, ridge) -> np.ndarray:
+def _scores(grid, left, ridge) -> np.ndarray:
     """Reduction of squares by each candidate, summed over sequences and outputs."""
-    solution, right = _regress(grid, sequences, residuals, offsets, ridge)
+    solution, right = _regress(grid, left, ridge)
     return np.sum(solution * right, axis=(1, 2, 3))
 
 
