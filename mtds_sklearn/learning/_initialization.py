@@ -32,6 +32,8 @@ LOADING_SCALE = 0.3
 # Precisions of rows that were switched off are let down to this, so that a new block may revive
 # them.
 REVIVAL_PRECISION = 1000.0
+# Ridge of the regression on a block's responses, for every row of a sequence.
+RIDGE = 1e-3
 # Candidates are ranked on so many sequences.
 SCORED_SEQUENCES = 200
 
@@ -104,7 +106,7 @@ def block_entries(coordinates: np.ndarray) -> np.ndarray:
 
 def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) -> Block:
     """The candidate block that explains most of the residuals, with what it explains."""
-    ridge = 1e-3 * max(float(np.mean(np.diff(sequences.offsets))), 1.0)
+    ridge = RIDGE * float(np.mean(np.diff(sequences.offsets)))
     left = sequences._replace(outputs=residuals)
     sample = _spread_sample(left)
     grid = pole_grid(single)
