@@ -16,6 +16,8 @@ from mtds_sklearn.model._task_map import Family, natural_parameters
 # Half the gap between the poles of a block is kept above this: at a double pole no diagonal matrix
 # and no multiple of a rotation is similar to it.
 LEAST_GAP = 0.02
+# Scales are kept below one by so little that even a pole of a level or a trend stays what it was.
+LARGEST_SCALE = 1.0 - 1e-9
 REGRESSION_RIDGE = 1e-3
 
 
@@ -23,7 +25,7 @@ def convert_to_cayley(family: Family, posterior: TaskPosterior, varying: tuple) 
     """The modal family in the Cayley chart, by regression over the posteriors of the sequences."""
     old = family.chart
     n, m, p, _ = old.shape
-    shape = Shape(n, m, p, n)
+    shape = Shape(n, m, p, max(n, 3))
     chart = make_chart(shape, np.zeros((0, p)), old.free, old.gain)
     points = cubature_points(posterior).reshape(-1, posterior.mean.shape[1])
     psi = to_contractions(natural_parameters(family, points), old.shape)
@@ -75,7 +77,7 @@ def _assemble(lds: LDS, change, scale, skew, log_level) -> np.ndarray:
     C = lds.C @ np.linalg.inv(change)
     x0 = np.einsum("eij,ej->ei", change, lds.x0)
     blocks = [
-        np.arctanh(np.clip(scale, -0.9999, 0.9999)), skew[:, rows, columns], change @ lds.B, x0,
-        change @ lds.K, C, lds.D, lds.offset, log_level,
+        np.arctanh(np.clip(scale, -LARGEST_SCALE, LARGEST_SCALE)), skew[:, rows, columns],
+        change @ lds.B, x0, change @ lds.K, C, lds.D, lds.offset, log_level,
     ]  # fmt: skip
     return np.concatenate([block.reshape(n_points, -1) for block in blocks], axis=1)

@@ -57,7 +57,10 @@ class LDS(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Sizes of a system; `block` is 2 for the modal chart and n_states for the Cayley chart."""
+    """Sizes of a system.
+
+    `block` is 2 for the modal chart and max(n_states, 3) for the Cayley chart.
+    """
 
     n_states: int
     n_inputs: int

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import reference
+from small_families import ALL_KINDS, draw_sequences, each, make_family, make_rows
+
+from mtds_sklearn.learning._conversion import LEAST_GAP, convert_to_cayley, to_contractions
+from mtds_sklearn.learning._e_step import e_step, sequence_bounds
+from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.model._lds import Shape
+from mtds_sklearn.model._task_map import natural_parameters
+
+WITH_GAIN = {"free": (*ALL_KINDS, "K"), "gain": True}
+
+
+def full(shape):
+    """Shape of the Cayley chart."""
+    return shape._replace(block=max(shape.n_states, 3))
+
+
+def half_gaps(A):
+    """Half the distance of the two poles of each block."""
+    n = len(A) // 2 * 2
+    poles = [np.linalg.eigvals(A[i : i + 2, i : i + 2]) for i in range(0, n, 2)]
+    return np.array([np.abs(pair[0] - pair[1]) / 2.0 for pair in poles])
+
+
+def draw_natural(rng, shape, options, coordinates=None):
+    """A natural vector away from double poles, or with the given coordinates of the first block."""
+    while True:
+        family = make_family(rng, tuple(shape[:3]), 1, scale=1.0, **options)
+        psi = natural_parameters(family, rng.standard_normal(1))
+        if coordinates is not None:
+            psi[:2] = coordinates
+        A = reference.modal_matrix(psi[: shape.n_states])
+        if np.all(half_gaps(A) > LEAST_GAP):
+            return psi
+
+
+@pytest.mark.parametrize("n_states", [2, 3, 4, 5])
+@pytest.mark.parametrize("options", [{}, WITH_GAIN], ids=["deterministic", "gain"])
+def test_contractions_have_the_same_outputs(rng, n_states, options):
+    shape = Shape(n_states, 2, 2, 2)
+    sequences = make_rows(rng, (25,), n_inputs=2, n_outputs=2, missing=0.2)
+    (rows,) = each(sequences)
+    for _ in range(10):
+        psi = draw_natural(rng, shape, options)
+        found = to_contractions(psi[None], shape)[0]
+        expected, _ = reference.simulate(psi, tuple(shape), *rows)
+        outputs, _ = reference.simulate(found, tuple(full(shape)), *rows)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(outputs / scale, expected / scale, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "is_real"),
+    [([1.5, 0.3], False), ([1.0, -2.0], False), ([-0.5, 0.2], True), ([0.4, 1.8], True)],
+    ids=["complex", "complex-negative", "real-opposite", "real"],
+)
+def test_every_kind_of_block_becomes_a_contraction(rng, coordinates, is_real):
+    shape = Shape(2, 1, 1, 2)
+    psi = draw_natural(rng, shape, {}, coordinates)
+    old = reference.modal_matrix(psi[:2])
+    poles = np.sort_complex(np.linalg.eigvals(old))
+    assert (np.abs(poles.imag).max() == 0.0) == is_real
+    A = reference.split(to_contractions(psi[None], shape)[0], tuple(full(shape)))["A"]
+    np.testing.assert_allclose(np.sort_complex(np.linalg.eigvals(A)), poles, atol=1e-10)
+    norms = np.linalg.norm(A, axis=1)
+    Q = A / norms[:, None]
+    np.testing.assert_allclose(Q @ Q.T, np.eye(2), atol=1e-10)
+    assert np.all(norms < 1.0)
+
+
+def test_contractions_are_block_diagonal_scaled_rotations(rng):
+    shape = Shape(5, 1, 2, 2)
+    psi = np.array([draw_natural(rng, shape, {}) for _ in range(20)])
+    for row in to_contractions(psi, shape):
+        A = reference.split(row, tuple(full(shape)))["A"]
+        Q = A / np.linalg.norm(A, axis=1, keepdims=True)
+        np.testing.assert_allclose(Q @ Q.T, np.eye(5), atol=1e-10)
+        A[:2, :2] = A[2:4, 2:4] = A[4, 4] = 0.0
+        np.testing.assert_allclose(A, 0.0, atol=1e-12)
+
+
+def test_a_double_pole_is_met_within_its_gap(rng):
+    """No contraction is similar to a double pole: outputs agree roughly, and nothing explodes."""
+    shape = Shape(2, 0, 1, 2)
+    q = np.tanh(1.2)  # p^2 / 4 = q: both poles are sqrt(q)
+    double = np.array([1.2, np.arctanh(2.0 * np.sqrt(q) / (1.0 + q))])
+    psi = np.concatenate([double, [1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0], [0.0]])
+    found = to_contractions(psi[None], shape)[0]
+    assert np.isfinite(found).all()
+    rows = np.zeros((20, 0)), np.zeros((20, 1)), np.zeros((20, 1), dtype=bool)
+    expected, _ = reference.simulate(psi, tuple(shape), *rows)
+    outputs, _ = reference.simulate(found, tuple(full(shape)), *rows)
+    np.testing.assert_allclose(outputs, expected, atol=0.1)
+
+
+@pytest.mark.parametrize("n_states", [2, 3])
+@pytest.mark.parametrize("options", [{}, WITH_GAIN], ids=["deterministic", "gain"])
+def test_a_family_keeps_its_outputs_at_its_posteriors(rng, n_states, options):
+    """Narrow posteriors of few latents: the regression of theta on z meets them nearly."""
+    old = make_family(rng, (n_states, 1, 2), 1, scale=0.05, **options)
+    slow = {("A", 0, 0): 1.5, ("A", 1, 0): 0.6}
+    bias = [
+        slow.get(entry, value) for entry, value in zip(old.chart.entries, old.bias, strict=True)
+    ]
+    old = old._replace(bias=np.array(bias))
+    sequences, z = draw_sequences(rng, old, (15,) * 12, missing=0.2)
+    posterior = TaskPosterior(z, np.full((12, 1, 1), 0.05))
+    new = convert_to_cayley(old, posterior, ALL_KINDS)
+    assert new.chart.shape == full(old.chart.shape)
+    assert new.chart.gain == old.chart.gain
+    np.testing.assert_array_equal(new.noise_std, old.noise_std)
+    assert new.loadings.flags.c_contiguous
+    for c in range(2):
+        z = cubature_points(posterior)[:, c]
+        psi = zip(
+            natural_parameters(old, z), natural_parameters(new, z), each(sequences), strict=True
+        )
+        for a, b, rows in psi:
+            expected, _ = reference.simulate(a, tuple(old.chart.shape), *rows)
+            outputs, _ = reference.simulate(b, tuple(new.chart.shape), *rows)
+            np.testing.assert_allclose(outputs, expected, atol=0.1 * old.noise_std.min())
+    # So the bounds are those of before, up to a fraction of a nat.
+    before = sequence_bounds(e_step(sequences, old, posterior), sequences, old)
+    after = sequence_bounds(e_step(sequences, new, posterior), sequences, new)
+    np.testing.assert_allclose(after, before, atol=0.3)
+
+
+def test_what_may_not_vary_does_not_after_conversion(rng):
+    old = make_family(rng, (2, 1, 1), 2, varying=("x0",))
+    posterior = TaskPosterior(rng.standard_normal((9, 2)), np.tile(0.1 * np.eye(2), (9, 1, 1)))
+    new = convert_to_cayley(old, posterior, ("x0",))
+    varies = np.array([entry[0] == "x0" for entry in new.chart.entries])
+    np.testing.assert_array_equal(new.loadings[~varies], 0.0)
+    assert np.all(new.loadings[varies] != 0.0)
+    np.testing.assert_array_equal(np.isfinite(new.precision), varies)
