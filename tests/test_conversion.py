@@ -5,7 +5,7 @@ from small_families import ALL_KINDS, draw_sequences, each, make_family, make_ro
 
 from mtds_sklearn.learning._conversion import LEAST_GAP, convert_to_cayley, to_contractions
 from mtds_sklearn.learning._e_step import e_step, sequence_bounds
-from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points, prior_posterior
 from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._task_map import natural_parameters
 
@@ -125,6 +125,14 @@ def test_a_family_keeps_its_outputs_at_its_posteriors(rng, n_states, options):
     before = sequence_bounds(e_step(sequences, old, posterior), sequences, old)
     after = sequence_bounds(e_step(sequences, new, posterior), sequences, new)
     np.testing.assert_allclose(after, before, atol=0.3)
+
+
+def test_without_latents_the_one_system_is_converted(rng):
+    old = make_family(rng, (4, 1, 2), 0)
+    new = convert_to_cayley(old, prior_posterior(3, 0), ())
+    assert new.loadings.shape == (len(new.chart.entries), 0)
+    expected = to_contractions(natural_parameters(old, np.zeros((1, 0))), old.chart.shape)
+    np.testing.assert_allclose(natural_parameters(new, np.zeros((1, 0))), expected, atol=1e-9)
 
 
 def test_what_may_not_vary_does_not_after_conversion(rng):

@@ -27,7 +27,8 @@ def convert_to_cayley(family: Family, posterior: TaskPosterior, varying: tuple) 
     n, m, p, _ = old.shape
     shape = Shape(n, m, p, max(n, 3))
     chart = make_chart(shape, np.zeros((0, p)), old.free, old.gain)
-    points = cubature_points(posterior).reshape(-1, posterior.mean.shape[1])
+    points = cubature_points(posterior)
+    points = points.reshape(-1, points.shape[2]) if points.size else np.zeros((1, 0))
     psi = to_contractions(natural_parameters(family, points), old.shape)
     # Every theta entry of this chart is one natural entry.
     theta = psi[:, chart.active]
