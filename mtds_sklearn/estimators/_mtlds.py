@@ -98,18 +98,14 @@ class MTLDSRegressor(BaseLDS):
         Names of the entries of theta.
     relevance_ : ndarray of shape (n_theta,)
         Standard deviation of each entry of theta over the family; 0 where it does not vary.
-    posterior_mean_ : ndarray of shape (n_sequences, latent_dim)
-        Posterior means of z of the training sequences.
-    posterior_cov_ : ndarray of shape (n_sequences, latent_dim, latent_dim)
-        Posterior covariances.
+    posterior_mean_, posterior_cov_ : ndarray of shape (n_sequences, latent_dim) and (..., latent_dim)
+        Posterior means and covariances of z of the training sequences.
     evidence_ : float
         Laplace approximation of the log evidence of the standardised training data, in nats.
     lower_bounds_ : ndarray of shape (n_iter_,)
         The bound after each iteration of the last stage, in nats.
-    n_iter_ : int
-        Number of iterations of the last stage.
-    converged_ : bool
-        Whether the last stage ended before `max_iter`.
+    n_iter_, converged_ : int, bool
+        Number of iterations of the last stage; whether it ended before `max_iter`.
     labels_ : ndarray of shape (n_sequences,)
         Labels of the training sequences, in order of first appearance.
     n_outputs_, n_features_in_ : int
@@ -124,8 +120,7 @@ class MTLDSRegressor(BaseLDS):
 
     References
     ----------
-    A. Bird, C. K. I. Williams, C. Hawthorne, "Multi-Task Dynamical Systems", Journal of Machine Learning
-    Research 23(230), 2022.
+    A. Bird, C. K. I. Williams, C. Hawthorne, "Multi-Task Dynamical Systems", JMLR 23(230), 2022.
 
     Examples
     --------
@@ -268,7 +263,7 @@ class MTLDSRegressor(BaseLDS):
 
         Parameters
         ----------
-        X, y, groups, times
+        X, y, groups, times : array-like
             As in `fit`: the rows seen so far, each sequence from its first row; NaN in y is unobserved.
 
         Returns
@@ -303,10 +298,12 @@ class MTLDSRegressor(BaseLDS):
 
         Parameters
         ----------
-        X, groups, times, y_context
-            As in `predict`.
+        X : array-like of shape (n_rows, n_inputs)
+            Inputs.
         n_samples : int, default=1
             Paths per sequence; each is one draw of z and of the noise.
+        groups, times, y_context : array-like, default=None
+            As in `predict`.
         random_state : int, RandomState instance or None, default=None
             Source of the draws.
 

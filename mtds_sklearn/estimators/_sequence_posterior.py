@@ -29,6 +29,15 @@ class SequencePosterior:
 
     Made by `MTLDSRegressor.sequence_posterior`. Immutable: `update` returns a new one.
 
+    Parameters
+    ----------
+    label : hashable
+        Label of the sequence.
+    online : Online
+        Draws, weights and states after the rows so far, standardised.
+    setting : Setting
+        What all posteriors of one fitted estimator share.
+
     Attributes
     ----------
     label : hashable
