@@ -1,0 +1,124 @@
+"""What is written must be true: README code runs, docstrings say what numpydoc asks for."""
+
+import importlib
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = ("mtds_sklearn", "mtds_sklearn.datasets", "mtds_sklearn.model_selection")
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+GENERATED = re.compile(r"set_\w+_request")  # by scikit-learn, in every class
+
+
+def python_blocks(text: str) -> list[str]:
+    """Code of the fenced Python blocks, each moved down so that its line numbers are the file's."""
+    return [
+        "\n" * text.count("\n", 0, match.start(1)) + match[1]
+        for match in PYTHON_BLOCK.finditer(text)
+    ]
+
+
+def documented_names() -> list[str]:
+    """Full names of everything public, and of the public methods that are written here."""
+    names = []
+    for module in MODULES:
+        for name in importlib.import_module(module).__all__:
+            item = getattr(importlib.import_module(module), name)
+            names.append(f"{item.__module__}.{name}")
+            if inspect.isclass(item):
+                names += [f"{item.__module__}.{name}.{method}" for method in own_methods(item)]
+    return sorted(set(names))
+
+
+def own_methods(cls: type) -> list[str]:
+    """Public methods and properties of a class, those of scikit-learn left out."""
+    members = {
+        name: member
+        for base in cls.__mro__
+        if base.__module__.startswith("mtds_sklearn")
+        for name, member in vars(base).items()
+    }
+    return [
+        name
+        for name, member in members.items()
+        if not name.startswith("_")
+        and not GENERATED.fullmatch(name)
+        and (inspect.isroutine(member) or isinstance(member, property))
+    ]
+
+
+def wanted_checks() -> set[str]:
+    """Codes that pyproject.toml asks numpydoc for."""
+    from numpydoc.validate import ERROR_MSGS
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    named = set(settings["tool"]["numpydoc_validation"]["checks"])
+    return set(ERROR_MSGS) - named if "all" in named else named
+
+
+def docstring_errors(name: str) -> list[str]:
+    """What numpydoc finds wrong, 'code: message' each."""
+    from numpydoc.validate import validate
+
+    checks = wanted_checks()
+    return [f"{code}: {text}" for code, text in validate(name)["errors"] if code in checks]
+
+
+def test_python_blocks_finds_code_at_its_lines():
+    text = "a\n```python\nx = 1\n```\n\n```bash\nls\n```\n```python\ny = x\n```\n"
+    assert python_blocks(text) == ["\n\nx = 1\n", "\n" * 9 + "y = x\n"]
+
+
+def test_documented_names_reaches_methods():
+    names = documented_names()
+    assert "mtds_sklearn.datasets.make_oscillators" in names
+    assert any(name.endswith("MTLDSRegressor.predict") for name in names)
+    assert any(name.endswith("SequencePosterior.update") for name in names)
+    assert not any(name.endswith((".get_params", ".set_fit_request")) for name in names)
+
+
+def test_readme_code_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    blocks = python_blocks((ROOT / "README.md").read_text("utf-8"))
+    assert blocks, "README.md shows no Python code"
+    shared: dict = {"__name__": "readme"}  # later blocks build on earlier ones
+    for block in blocks:
+        exec(compile(block, str(ROOT / "README.md"), "exec"), shared)
+
+
+def test_readme_pictures_exist():
+    pictures = re.findall(
+        r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", (ROOT / "README.md").read_text("utf-8")
+    )
+    assert pictures, "README.md shows no picture"
+    for picture in pictures:
+        assert (ROOT / picture).stat().st_size < 200_000, picture
+
+
+def test_docstring_errors_finds_a_parameter_without_description(monkeypatch):
+    pytest.importorskip("numpydoc")
+    from mtds_sklearn import model_selection
+
+    def broken(rows):
+        """Do nothing.
+
+        Parameters
+        ----------
+        columns : int
+            Not a parameter.
+        """
+
+    monkeypatch.setattr(model_selection, "mask_future", broken)
+    errors = docstring_errors("mtds_sklearn.model_selection.mask_future")
+    assert any("PR01" in error for error in errors)
+
+
+@pytest.mark.parametrize("name", documented_names())
+def test_docstring_is_complete(name):
+    pytest.importorskip("numpydoc")
+    assert docstring_errors(name) == []
