@@ -388,6 +388,30 @@ class TestMaximizeLatent:
             assert slope @ np.linalg.solve(hessian[e], slope) < 1e-9 * max(1.0, abs(objective[e]))
 
     @LATENT_SHAPES
+    def test_the_first_step_is_a_damped_newton_step(self, rng, shape, latent_dim):
+        problem = latent_problem(rng, shape, latent_dim)
+        start, before, hessian = maximize(problem, 0)
+        z, after, _ = maximize(problem, 1)
+        taken = after > before
+        assert taken.sum() >= 3
+        np.testing.assert_array_equal(z[~taken], start[~taken])
+        for e in np.flatnonzero(taken):
+            slope = reference.finite_difference(lambda z, e=e: log_joint(problem, e, z), start[e])
+            damped = hessian[e] + 0.01 * np.diag(np.diag(hessian[e]))
+            assert_close(z[e] - start[e], np.linalg.solve(damped, slope), 1e-6)
+
+    def test_only_what_z_moves_has_to_be_active(self, rng):
+        systems, (active, bounds), loadings, *others = latent_problem(rng, Shape(3, 2, 2, 2), 2)
+        loadings[rng.random(len(active)) < 0.6] = 0.0
+        moved = np.flatnonzero(loadings.any(axis=1))
+        fewer = moved, tuple(np.searchsorted(moved, bounds).tolist())
+        expected = maximize((systems, (active, bounds), loadings, *others), 10)
+        for actual, values in zip(
+            maximize((systems, fewer, loadings, *others), 10), expected, strict=True
+        ):
+            assert_close(actual, values)
+
+    @LATENT_SHAPES
     def test_it_never_lowers_its_objective(self, rng, shape, latent_dim):
         problem = latent_problem(rng, shape, latent_dim)
         values = np.array([maximize(problem, steps)[1] for steps in range(15)])

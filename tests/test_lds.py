@@ -202,6 +202,14 @@ def test_a_chart_knows_its_entries(rng, shape, free):
     assert chart.bounds[8] == len(chart.active)
 
 
+def test_one_state_is_the_same_in_both_charts(rng):
+    directions = make_directions(rng, Shape(1, 2, 2, 2))
+    modal, cayley = (make_chart(Shape(1, 2, 2, block), directions, KINDS) for block in (2, 1))
+    assert cayley.entries == modal.entries
+    np.testing.assert_array_equal(cayley.const, modal.const)
+    np.testing.assert_array_equal(cayley.basis, modal.basis)
+
+
 @ALL_SHAPES
 def test_every_kind_is_complete_or_absent(rng, shape):
     chart = make_chart(shape, make_directions(rng, shape), KINDS)
