@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sklearn.linear_model import Ridge
 from toy_lds import ToyLDS
 
-from mtds_sklearn.estimators._row_wise import RowWise
+from mtds_sklearn import MTLDSRegressor, PooledLDS, RowWise, SingleTaskLDS
 
 
 class Case(NamedTuple):
@@ -35,6 +35,25 @@ ORDER_CHECKS = {
 
 CASES = [
     Case(ToyLDS(), {"prior_std": [0.1, 3.0]}, is_ordered=True, failed_checks=ORDER_CHECKS),
+    Case(
+        MTLDSRegressor(n_states=1, latent_dim=1, n_init=1, random_state=0),
+        {"initial_state": ["varying", "zero"]},
+        is_ordered=True,
+        failed_checks={},
+    ),
+    Case(
+        PooledLDS(n_states=1),
+        {"initial_state": ["shared", "zero"]},
+        is_ordered=True,
+        failed_checks={},
+    ),
+    Case(
+        SingleTaskLDS(n_states=1),
+        {"initial_state": ["varying", "zero"]},
+        is_ordered=True,
+        failed_checks={},
+        horizon=None,
+    ),
     Case(RowWise(Ridge()), {"estimator__alpha": [0.1, 100.0]}, is_ordered=False, failed_checks={}),
 ]
 
