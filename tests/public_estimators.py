@@ -49,7 +49,7 @@ CASES = [
     ),
     Case(
         SingleTaskLDS(n_states=1),
-        {"initial_state": ["varying", "zero"]},
+        {"tol": [1e-12, 1e3]},
         is_ordered=True,
         failed_checks={},
         horizon=None,
