@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from mtds_sklearn._scaling import Scaling, apply_scaling
 from mtds_sklearn._sequences import PackedSequences, frozen
 from mtds_sklearn.inference._adaptive_is import make_draws
-from mtds_sklearn.learning._growth import Learned, Options, block_widths, grow, theta_size
+from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, theta_size
 
 BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
 # Below this many sequences the optimum depends on the start, so that more starts are tried.
@@ -62,8 +62,8 @@ def learn_best(
     size = theta_size(
         options.n_states, sequences.inputs.shape[1], sequences.outputs.shape[1], options.free
     )
-    n_stages = 1 + len(block_widths(options.n_states))
-    normals = rng.standard_normal((n_init, n_stages, size, options.latent_dim))
+    stages = n_stages(options.n_states)
+    normals = rng.standard_normal((n_init, stages, size, options.latent_dim))
     fits = Parallel(n_jobs=n_jobs)(
         delayed(_grow)(sequences, options, points, normals[i]) for i in range(n_init)
     )

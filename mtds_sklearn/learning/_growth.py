@@ -1,8 +1,9 @@
 """Growth: a family learned block by block, the number of blocks chosen by evidence.
 
 Begin with offset and feed-through alone; place one block at a time where the residuals want it;
-anneal the noise, iterate, and keep the block only if the evidence rises. A generous limit on the
-number of states then does no harm.
+anneal the noise, iterate, and keep the block only if the evidence rises. Last, one state more is
+tried, and one state in place of the last pair if its poles are real. A generous limit on the number
+of states then does no harm.
 """
 
 from typing import NamedTuple
@@ -23,9 +24,9 @@ from mtds_sklearn.learning._initialization import (
 )
 from mtds_sklearn.learning._m_step import Curvature, posterior_normal
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
-from mtds_sklearn.model._lds import Shape
+from mtds_sklearn.model._lds import Shape, modal_entries
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
 
 ANNEALING_STEPS = 12
 FINAL_FLOOR = 0.15
@@ -102,30 +103,48 @@ def grow(
     )
     posterior = prior_posterior(len(sequences.labels), options.latent_dim)
     best = _stage(sequences, family, posterior, points, options)
-    for stage, width in enumerate(block_widths(options.n_states), start=1):
-        trial = _grown(sequences, best, width, points, normals[stage], options)
-        if width == 2 and not trial.evidence > best.evidence:
-            width = 1
-            trial = _grown(sequences, best, width, points, normals[stage], options)
+    before = None
+    for stage in range(1, 1 + options.n_states // 2):
+        trial = _grown(sequences, best, 2, points, normals[stage], options)
         if not trial.evidence > best.evidence:
             break
-        best = trial
-        if width == 1:  # a single state stands last
-            break
+        before, best = best, trial
+    best = _single_last(sequences, before, best, points, normals[-1], options)
     if options.cayley and best.family.chart.shape.n_states > 1:
         family = convert_to_cayley(best.family, best.posterior, options.varying)
         best = _stage(sequences, family, best.posterior, points, options)
     return _polish(sequences, best, points, options)
 
 
-def block_widths(n_states: int) -> list:
-    """Pairs of states first, a single one last when the number is odd."""
-    return [2] * (n_states // 2) + [1] * (n_states % 2)
+def n_stages(n_states: int) -> int:
+    """Offset alone, each pair of states, and a single state."""
+    return 2 + n_states // 2
 
 
 def theta_size(n_states: int, n_inputs: int, n_outputs: int, free: tuple) -> int:
     """Number of entries of theta when all the states are there."""
     return n_entries(Shape(0, n_inputs, n_outputs, 2), n_states, free)
+
+
+def _single_last(sequences, before, best, points, normals, options) -> Learned:
+    """One state more, or in place of the last pair of real poles, where that raises the evidence."""
+    if best.family.chart.shape.n_states < options.n_states:
+        trial = _grown(sequences, best, 1, points, normals, options)
+        if trial.evidence > best.evidence:
+            return trial
+    if before is not None and _last_pair_is_real(best.family):
+        trial = _grown(sequences, before, 1, points, normals, options)
+        if trial.evidence > best.evidence:
+            return trial
+    return best
+
+
+def _last_pair_is_real(family: Family) -> bool:
+    """Whether the last block of the family's mean has real poles: q < p^2 / 4."""
+    n = family.chart.shape.n_states
+    psi = natural_map(family)[1]
+    _, upper, lower = modal_entries(psi[n - 2], psi[n - 1])
+    return bool(upper * lower > 0.0)
 
 
 def _grown(sequences, best, width, points, normals, options) -> Learned:
