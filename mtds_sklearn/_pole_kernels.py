@@ -13,7 +13,8 @@ def block_normal_equations(entries, residuals, weights, inputs, offsets, normal,
     """Normal equations of every (block, sequence, output), on responses to unit states and inputs.
 
     The regressors X of a sequence are the first state's response to the two unit initial states
-    and, for each input, to the two unit input columns; width = 2 + 2 n_inputs.
+    and, for each input, to the two unit input columns; then what needs no state, a constant and the
+    inputs themselves. width = 3 + 3 n_inputs.
 
     Parameters
     ----------
@@ -29,7 +30,8 @@ def block_normal_equations(entries, residuals, weights, inputs, offsets, normal,
         right[c, i, o] <- sum_t w X residual.
     """
     m, p = inputs.shape[1], residuals.shape[1]
-    width = 2 + 2 * m
+    n_responses = 2 + 2 * m
+    width = n_responses + 1 + m
     S = np.zeros((width, 2))
     normal[:] = 0.0
     right[:] = 0.0
@@ -39,10 +41,12 @@ def block_normal_equations(entries, residuals, weights, inputs, offsets, normal,
             S[:] = 0.0
             S[0, 0] = 1.0
             S[1, 1] = 1.0
+            S[n_responses, 0] = 1.0
             for row in range(offsets[i], offsets[i + 1]):
                 for j in range(m):
                     S[2 + 2 * j, 0] += inputs[row, j]
                     S[3 + 2 * j, 1] += inputs[row, j]
+                    S[n_responses + 1 + j, 0] = inputs[row, j]
                 for o in range(p):
                     w = weights[row, o]
                     if w == 0.0:
@@ -51,7 +55,7 @@ def block_normal_equations(entries, residuals, weights, inputs, offsets, normal,
                         right[c, i, o, r] += w * S[r, 0] * residuals[row, o]
                         for q in range(width):
                             normal[c, i, o, r, q] += w * S[r, 0] * S[q, 0]
-                for r in range(width):
+                for r in range(n_responses):
                     old = S[r, 0]
                     S[r, 0] = a11 * old + a12 * S[r, 1]
                     S[r, 1] = a21 * old + a22 * S[r, 1]

@@ -91,14 +91,15 @@ def gauss_newton(psi, shape, inputs, outputs, observed, noise_std):
 def block_normal_equations(A, residuals, weights, inputs):
     """Normal matrix and right-hand side (per output) of one 2x2 block on one sequence.
 
-    The unknowns are the initial state and the input columns, one after the other.
+    The unknowns are the initial state and the input columns, one after the other; then a constant
+    and the feed-through of each input.
     """
     columns = [initial_response(A, state, len(inputs)) for state in range(2)]
     for j in range(inputs.shape[1]):
         for state in range(2):
             response = initial_response(A, state, len(inputs))
             columns.append(np.convolve(inputs[:, j], response)[: len(inputs)])
-    X = np.stack(columns, axis=1)
+    X = np.column_stack([*columns, np.ones(len(inputs)), inputs])
     normal = [X.T @ np.diag(w) @ X for w in weights.T]
     right = [X.T @ (w * r) for w, r in zip(weights.T, residuals.T, strict=True)]
     return np.array(normal), np.array(right)

@@ -185,7 +185,7 @@ def test_the_reference_knows_the_response_of_a_block():
     normal, right = reference.block_normal_equations(
         A, np.array([[1.0], [9.0], [3.0]]), weights, inputs
     )
-    X = np.array([[1.0, 0.0, 0.0, 0.0], [0.25, 1.0, 0.5, 1.0]])  # rows 1 and 3
+    X = np.array([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.25, 1.0, 0.5, 1.0, 1.0, 0.0]])  # rows 1, 3
     assert_close(normal[0], X.T @ np.diag([1.0, 2.0]) @ X)
     assert_close(right[0], X.T @ [1.0, 6.0])
 

@@ -12,7 +12,7 @@ BLOCKS = np.array([[0.6, 0.5, -0.7, 0.6], [0.1, 0.4, 0.9, 0.1], [-0.8, 0.0, 0.0,
 
 def normal_equations(residuals, weights, inputs, offsets):
     """Run the kernel on read-only arrays and on buffers that hold something else."""
-    width = 2 + 2 * inputs.shape[1]
+    width = 3 + 3 * inputs.shape[1]
     lead = (len(BLOCKS), len(offsets) - 1, residuals.shape[1])
     normal, right = np.full((*lead, width, width), 7.0), np.full((*lead, width), 7.0)
     arguments = frozen((BLOCKS, residuals, weights, inputs, offsets))
@@ -39,7 +39,7 @@ def test_they_are_those_of_the_responses_written_out(rng, n_inputs, n_outputs):
 
 
 def test_they_recover_initial_state_and_input_columns(rng):
-    """What a block puts out is explained by its own x0 and B, and by nothing else."""
+    """What a block puts out is explained by its x0 and B, what needs no state by offset and D."""
     sequences = make_rows(rng, (12, 20), n_inputs=2, n_outputs=1, missing=0.2)
     x0, B = rng.standard_normal((2, 2)), rng.standard_normal((2, 2))
     residuals = np.empty((32, 1))
@@ -47,14 +47,15 @@ def test_they_recover_initial_state_and_input_columns(rng):
         x = x0[i]
         for t, u in enumerate(inputs):
             x = x + B @ u
-            residuals[sequences.offsets[i] + t] = x[0]
+            residuals[sequences.offsets[i] + t] = x[0] + 0.5 + u @ [0.3, -0.2]
             x = BLOCKS[0].reshape(2, 2) @ x
     weights = sequences.observed.astype(float)
     normal, right = normal_equations(residuals, weights, sequences.inputs, sequences.offsets)
     for i in range(2):
         solution = np.linalg.solve(normal[0, i, 0], right[0, i, 0])
         assert_close(solution[:2], x0[i], 1e-8)
-        assert_close(solution[2:].reshape(2, 2), B.T, 1e-8)
+        assert_close(solution[2:6].reshape(2, 2), B.T, 1e-8)
+        assert_close(solution[6:], [0.5, 0.3, -0.2], 1e-8)
         explained = solution @ right[0, i, 0]
         rows = slice(*sequences.offsets[i : i + 2])
         assert explained == pytest.approx(np.sum(weights[rows] * residuals[rows] ** 2))
