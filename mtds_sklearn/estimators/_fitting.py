@@ -1,8 +1,10 @@
 """From packed rows in the user's units to a learned family, for all three estimators."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
@@ -24,7 +26,7 @@ class Units(NamedTuple):
 
 
 def standardize(sequences: PackedSequences, units: Units) -> PackedSequences:
-    """Outputs of size one, inputs of size one; inputs that were always zero in training are left out."""
+    """Outputs and inputs of size one; inputs that were always zero in training are left out."""
     scaled = apply_scaling(sequences, units.scaling)
     return scaled._replace(inputs=frozen(scaled.inputs[:, units.used]))
 
@@ -55,7 +57,8 @@ def learn_best(
 ) -> Learned:
     """Learn from several random starts of W and keep the fit with the best evidence.
 
-    All random numbers are drawn here, before any work is handed out, so that the result does not depend on n_jobs.
+    All random numbers are drawn here, before any work is handed out, so that the result does not
+    depend on n_jobs.
     """
     rng = np.random.RandomState(seed)
     points = make_draws(options.latent_dim, seed).points if options.latent_dim else np.zeros((1, 0))
@@ -73,6 +76,18 @@ def learn_best(
 def _grow(sequences, options, points, normals) -> Learned:
     with one_blas_thread():
         return grow(sequences, options, points, normals)
+
+
+def warn_unconverged(estimator, learned: Learned) -> None:
+    """Warn when the last stage of learning was cut short."""
+    if not learned.converged:
+        warnings.warn(
+            f"{type(estimator).__name__} did not converge in max_iter={estimator.max_iter} "
+            f"iterations: the bound still changed by more than tol={estimator.tol} per observed "
+            "value.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
 
 
 def resolve_n_init(n_init, n_sequences: int) -> int:

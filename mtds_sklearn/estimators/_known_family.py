@@ -18,7 +18,7 @@ LEAST_ESS = 100.0
 
 
 class KnownFamily(NamedTuple):
-    """What a fitted estimator knows; `mean` and `cov` are the posteriors of the sequences `labels`."""
+    """What a fitted estimator knows; `mean` and `cov` are the posteriors of sequences `labels`."""
 
     family: Family
     units: Units
@@ -41,7 +41,7 @@ def particles_at(family: Family, z: np.ndarray) -> Particles:
 
 
 def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:
-    """Particles of every sequence: from its observed values, else from what `fit` learned, else the prior."""
+    """Particles of every sequence: from its observed values, else what `fit` learned, else p(z)."""
     informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
     where = {label: i for i, label in enumerate(known.labels.tolist())}
     stored = np.array([where.get(label, -1) for label in scaled.labels.tolist()])
@@ -61,7 +61,7 @@ def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:
 
 
 def _new_prior_weights(family: Family, z: np.ndarray) -> np.ndarray:
-    """Log weights (n_sequences, n_draws) of draws of posteriors under N(0, I), when the prior is p(z)."""
+    """Log weights (n_sequences, n_draws) that make draws under N(0, I) draws under p(z)."""
     k = z.shape[-1]
     ratio = log_prior_density(latent_prior(family), z) - log_prior_density(standard_prior(k), z)
     return ratio - logsumexp(ratio, axis=1, keepdims=True)
@@ -84,7 +84,7 @@ def warn_thin(known: KnownFamily, labels: np.ndarray, ess: np.ndarray) -> None:
         names = labels.tolist()
         shown = ", ".join(f"{names[i]!r} ({ess[i]:.0f})" for i in thin[:5])
         warnings.warn(
-            f"{known.who}: the posterior of {len(thin)} of {len(labels)} sequences rests on fewer than "
-            f"{LEAST_ESS:.0f} effective draws; label (effective draws): {shown}",
+            f"{known.who}: the posterior of {len(thin)} of {len(labels)} sequences rests on fewer "
+            f"than {LEAST_ESS:.0f} effective draws; label (effective draws): {shown}",
             stacklevel=5,
         )

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,6 +24,7 @@ from mtds_sklearn.estimators._fitting import (
     resolve_n_init,
     standardize,
     standardize_targets,
+    warn_unconverged,
 )
 from mtds_sklearn.estimators._known_family import (
     KnownFamily,
@@ -48,18 +48,18 @@ RELEVANT_PRECISION = 1000.0
 
 
 class MTLDSRegressor(BaseLDS):
-    """Multi-task linear dynamical system: a family of sequences with a common, low-dimensional dynamics.
+    """Multi-task linear dynamical system: sequences that share how their dynamics differ.
 
-    Every sequence i is a linear dynamical system of its own, whose parameters lie on a plane that all
-    sequences share,
+    Every sequence i is a linear dynamical system of its own, whose parameters lie on a plane that
+    all sequences share,
 
         z_i ~ N(0, I),   theta_i = W z_i + b,
         x_t = s_t + B u_t,   s_1 = x0,   s_{t+1} = A x_t,
         y_t = C x_t + D u_t + offset + noise,
 
-    with theta = (A, B, C, D, offset, x0). Learning finds (W, b) and the noise from many sequences by a
-    variational Gauss-Newton EM that grows the state block by block; a new sequence is then forecast from a handful
-    of its observations, by the posterior of its z.
+    with theta = (A, B, C, D, offset, x0). Learning finds (W, b) and the noise from many sequences
+    by a variational Gauss-Newton EM that grows the state block by block; a new sequence is then
+    forecast from a handful of its observations, by the posterior of its z.
 
     Parameters
     ----------
@@ -73,14 +73,16 @@ class MTLDSRegressor(BaseLDS):
     varying : "all" or tuple of {"A", "B", "C", "D", "offset", "x0"}, default="all"
         Which parameters may differ between sequences; the others are shared.
     initial_state : {"varying", "shared", "zero"}, default="varying"
-        Whether the state handed to the first row belongs to theta, is the same for all sequences, or zero.
+        Whether the state handed to the first row belongs to theta, is the same for all sequences,
+        or zero.
     max_iter : int, default=100
         Iterations of the last stage of EM.
     tol : float, default=2e-5
         EM stops when three iterations in a row change the bound by less than this, in nats per
         observed value.
     n_init : int or "auto", default="auto"
-        Number of random starts, the best evidence wins; "auto" is 4 with fewer than 20 sequences, else 1.
+        Number of random starts, the best evidence wins; "auto" is 4 with fewer than 20 sequences,
+        else 1.
     n_jobs : int, default=None
         Number of jobs for the starts; results do not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -89,7 +91,8 @@ class MTLDSRegressor(BaseLDS):
     Attributes
     ----------
     task_map_ : Family
-        The learned W (`loadings`), b (`bias`) and the chart that gives theta its meaning; standardised units.
+        The learned W (`loadings`), b (`bias`) and the chart that gives theta its meaning;
+        standardised units.
     n_states_ : int
         Number of states found.
     noise_std_ : ndarray of shape (n_outputs,)
@@ -98,7 +101,7 @@ class MTLDSRegressor(BaseLDS):
         Names of the entries of theta.
     relevance_ : ndarray of shape (n_theta,)
         Standard deviation of each entry of theta over the family; 0 where it does not vary.
-    posterior_mean_, posterior_cov_ : ndarray of shape (n_sequences, latent_dim) and (..., latent_dim)
+    posterior_mean_, posterior_cov_ : ndarray
         Posterior means and covariances of z of the training sequences.
     evidence_ : float
         Laplace approximation of the log evidence of the standardised training data, in nats.
@@ -193,13 +196,7 @@ class MTLDSRegressor(BaseLDS):
             standardize(sequences, units), options, resolve_n_init(self.n_init, n_sequences),
             self.n_jobs, seed,
         )  # fmt: skip
-        if not learned.converged:
-            warnings.warn(
-                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the "
-                f"bound still changed by more than tol={self.tol} per observed value.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_unconverged(self, learned)
         return self._fitted(learned, units, seed)
 
     def _fitted(self, learned, units: Units, seed: int) -> dict[str, Any]:
@@ -264,7 +261,8 @@ class MTLDSRegressor(BaseLDS):
         Parameters
         ----------
         X, y, groups, times : array-like
-            As in `fit`: the rows seen so far, each sequence from its first row; NaN in y is unobserved.
+            As in `fit`: the rows seen so far, each sequence from its first row; NaN in y is
+            unobserved.
 
         Returns
         -------
@@ -333,8 +331,9 @@ class MTLDSRegressor(BaseLDS):
         n_sequences : int, default=1
             Number of members to draw from the prior of z; not used when `z` is given.
         z : array-like of shape (n_sequences, latent_dim), default=None
-            Latents to use: points on a line interpolate along the manifold, the posterior mean of one
-            sequence with the inputs of another transfers its style. Then the outputs have no noise.
+            Latents to use: points on a line interpolate along the manifold, the posterior mean of
+            one sequence with the inputs of another transfers its style. Then the outputs have no
+            noise.
         random_state : int, RandomState instance or None, default=None
             Source of the draws.
 
@@ -354,7 +353,8 @@ class MTLDSRegressor(BaseLDS):
         rng = check_random_state(random_state)
         given = z is not None
         normal = rng.standard_normal((n_sequences, self.latent_dim))
-        z = np.asarray(z, float) if given else latents_from_normal(latent_prior(self.task_map_), normal)
+        prior = latent_prior(self.task_map_)
+        z = np.asarray(z, dtype=np.float64) if given else latents_from_normal(prior, normal)
         if z.ndim != 2 or z.shape[1] != self.posterior_mean_.shape[1]:
             raise ValueError(
                 f"{type(self).__name__}.sample_sequences: z needs shape (n_sequences, "
@@ -383,8 +383,8 @@ class MTLDSRegressor(BaseLDS):
         unknown = [kind for kind in self.varying if kind not in BLOCK_KINDS]
         if unknown:
             raise ValueError(
-                f"{type(self).__name__}: varying must be 'all' or a tuple of names among {BLOCK_KINDS}, "
-                f"got {self.varying!r} with the unknown {unknown}"
+                f"{type(self).__name__}: varying must be 'all' or a tuple of names among "
+                f"{BLOCK_KINDS}, got {self.varying!r} with the unknown {unknown}"
             )
         return tuple(self.varying)
 
@@ -394,7 +394,7 @@ class MTLDSRegressor(BaseLDS):
         )
         if self.latent_dim > size:
             raise ValueError(
-                f"{type(self).__name__}: latent_dim must be at most {size}, the number of entries of theta "
-                f"with n_states={self.n_states}, {sequences.inputs.shape[1]} inputs and "
+                f"{type(self).__name__}: latent_dim must be at most {size}, the number of entries "
+                f"of theta with n_states={self.n_states}, {sequences.inputs.shape[1]} inputs and "
                 f"{sequences.outputs.shape[1]} outputs; got latent_dim={self.latent_dim}"
             )

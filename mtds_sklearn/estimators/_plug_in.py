@@ -1,8 +1,9 @@
-"""One system, fitted to one sequence or to all: its forecast, with the uncertainty of its parameters.
+"""One system for one sequence or for all, and its forecast.
 
-`PooledLDS` and `SingleTaskLDS` learn by the same growth as the family, with no latents: theta = b. What is left
-uncertain about b enters the forecasts as draws of theta: from the Gaussian of Laplace's method, weighted by the
-posterior density itself, since poles that the data leave open are anything but Gaussian.
+`PooledLDS` and `SingleTaskLDS` learn by the same growth as the family, with no latents: theta = b.
+What is left uncertain about b enters the forecasts as draws of theta: from the Gaussian of
+Laplace's method, weighted by the posterior density itself, since poles that the data leave open are
+anything but Gaussian.
 """
 
 from typing import NamedTuple
@@ -26,7 +27,7 @@ WIDTHS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.1, 0.03)
 
 
 class PointFit(NamedTuple):
-    """One learned system: weighted draws theta = mean + factor n, of which the first is the mean."""
+    """One learned system: weighted draws theta = mean + factor n; the first is the mean."""
 
     chart: Chart
     mean: np.ndarray
@@ -57,7 +58,7 @@ def point_fit(learned: Learned, sequences: PackedSequences) -> PointFit:
 
 
 def _unit_draws(n_theta: int) -> np.ndarray:
-    """Quasi-random normal draws (N_THETA_DRAWS, n_theta), the same for every fit; the first is zero."""
+    """Quasi-random normal draws (N_THETA_DRAWS, n_theta), always the same; the first is zero."""
     uniform = Sobol(n_theta, rng=np.random.default_rng(0)).random(N_THETA_DRAWS)
     unit = ndtri(np.clip(uniform, 1e-9, 1.0 - 1e-9))
     unit[0] = 0.0

@@ -1,11 +1,9 @@
 """`PooledLDS`: one linear dynamical system for all sequences."""
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from mtds_sklearn._scaling import fit_scaling
 from mtds_sklearn._sequences import PackedSequences
@@ -19,6 +17,7 @@ from mtds_sklearn.estimators._fitting import (
     one_blas_thread,
     standardize,
     standardize_targets,
+    warn_unconverged,
 )
 from mtds_sklearn.estimators._plug_in import fit_log_likelihood, forecast_with, point_fit
 from mtds_sklearn.inference._forecast import Forecast, in_units
@@ -27,8 +26,8 @@ from mtds_sklearn.inference._forecast import Forecast, in_units
 class PooledLDS(BaseLDS):
     """One linear dynamical system for all sequences: the baseline that knows no differences.
 
-    The same model, learning and forecasts as `MTLDSRegressor` with W = 0. `y_context` and `horizon` are
-    accepted and change nothing: all sequences obey one theta, initial state included.
+    The same model, learning and forecasts as `MTLDSRegressor` with W = 0. `y_context` and `horizon`
+    are accepted and change nothing: all sequences obey one theta, initial state included.
 
     Parameters
     ----------
@@ -41,8 +40,8 @@ class PooledLDS(BaseLDS):
     max_iter : int, default=100
         Iterations of the last stage of learning.
     tol : float, default=2e-5
-        Learning stops when three iterations in a row change the bound by less than this, in nats per
-        observed value.
+        Learning stops when three iterations in a row change the bound by less than this, in nats
+        per observed value.
     random_state : int, RandomState instance or None, default=None
         Accepted for symmetry; nothing is random.
 
@@ -113,13 +112,7 @@ class PooledLDS(BaseLDS):
         options = make_options(self, 0, ())
         scaled = standardize(sequences, units)
         learned = learn_best(scaled, options, 1, None, 0)
-        if not learned.converged:
-            warnings.warn(
-                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the "
-                f"bound still changed by more than tol={self.tol} per observed value.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_unconverged(self, learned)
         return {
             "n_states_": learned.family.chart.shape.n_states,
             "noise_std_": learned.family.noise_std * units.scaling.output_scale,

@@ -74,7 +74,8 @@ class SequencePosterior:
 
     def __repr__(self):
         mean = np.array2string(self.mean, precision=2)
-        return f"SequencePosterior({self.label!r}, n_rows={self.n_rows}, mean={mean}, ess={self.ess:.0f})"
+        facts = f"n_rows={self.n_rows}, mean={mean}, ess={self.ess:.0f}"
+        return f"SequencePosterior({self.label!r}, {facts})"
 
     @property
     def mean(self) -> np.ndarray:
@@ -197,9 +198,7 @@ class SequencePosterior:
         if inputs.ndim == 1 and y is not None:
             inputs = inputs.reshape(1, -1)
         if inputs.ndim != 2 or inputs.shape[1] != n_inputs:
-            raise ValueError(
-                f"{who}: inputs need shape (n_rows, {n_inputs}), got {np.shape(u)}"
-            )
+            raise ValueError(f"{who}: inputs need shape (n_rows, {n_inputs}), got {np.shape(u)}")
         if y is not None:
             y = np.asarray(y, dtype=np.float64)
             if y.size != len(inputs) * n_outputs:

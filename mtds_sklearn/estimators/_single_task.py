@@ -28,17 +28,17 @@ from mtds_sklearn.inference._forecast import Forecast, in_units
 class SingleTaskLDS(BaseLDS):
     """One independent linear dynamical system for each sequence: the baseline that shares nothing.
 
-    The same model and learning as `MTLDSRegressor`, one sequence at a time under a weak prior. A sequence with
-    values in `y_context` is learned anew from them alone; what its parameters leave uncertain
-    enters the forecast.
+    The same model and learning as `MTLDSRegressor`, one sequence at a time under a weak prior. A
+    sequence with values in `y_context` is learned anew from them alone; what its parameters leave
+    uncertain enters the forecast.
 
     Parameters
     ----------
     n_states : int, default=4
         Largest number of states; fewer are used where more do not raise the evidence.
     unseen : {"pooled", "raise"}, default="pooled"
-        What to forecast for a sequence that `fit` did not see and of which nothing is known: what one system for
-        all training sequences says, or a ValueError.
+        What to forecast for a sequence that `fit` did not see and of which nothing is known: what
+        one system for all training sequences says, or a ValueError.
     transition : {"modal", "cayley"}, default="modal"
         Chart of the stable transition matrix; see `MTLDSRegressor`.
     initial_state : {"varying", "zero"}, default="varying"
@@ -46,8 +46,8 @@ class SingleTaskLDS(BaseLDS):
     max_iter : int, default=100
         Iterations of the last stage of learning.
     tol : float, default=2e-5
-        Learning stops when three iterations in a row change the bound by less than this, in nats per
-        observed value.
+        Learning stops when three iterations in a row change the bound by less than this, in nats
+        per observed value.
     n_jobs : int, default=None
         Number of jobs over sequences; results do not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -125,8 +125,8 @@ class SingleTaskLDS(BaseLDS):
         if not converged.all():
             late = sequences.labels[~converged]
             warnings.warn(
-                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations for "
-                f"{len(late)} of {len(converged)} sequences, the first is {late[0]!r}.",
+                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations "
+                f"for {len(late)} of {len(converged)} sequences, the first is {late[0]!r}.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -152,9 +152,7 @@ class SingleTaskLDS(BaseLDS):
         )
 
     def _point_fits(self, learned: list, scaled: PackedSequences) -> list:
-        return [
-            point_fit(part, select_sequences(scaled, [i])) for i, part in enumerate(learned)
-        ]
+        return [point_fit(part, select_sequences(scaled, [i])) for i, part in enumerate(learned)]
 
     def _forecast(
         self,
@@ -168,9 +166,9 @@ class SingleTaskLDS(BaseLDS):
         targets = standardize_targets(targets, self._units_)
         if horizon is not None and scaled.observed.any():
             raise ValueError(
-                f"{type(self).__name__}.predict cannot forecast at a fixed horizon: it would have to learn "
-                f"every sequence anew after each row; got horizon={horizon}. Pass y_context alone, "
-                "which gives the forecast from one set of known rows."
+                f"{type(self).__name__}.predict cannot forecast at a fixed horizon: it would have "
+                f"to learn every sequence anew after each row; got horizon={horizon}. Pass "
+                "y_context alone, which gives the forecast from one set of known rows."
             )
         fits = self._fits_for(scaled)
         sizes = np.array([fit.chart.shape.n_states for fit in fits])
@@ -184,8 +182,8 @@ class SingleTaskLDS(BaseLDS):
             wanted = None if targets is None else targets[rows]
             with one_blas_thread():
                 part = forecast_with(
-                    [fits[i] for i in index], np.arange(len(index)), select_sequences(scaled, index),
-                    levels, wanted,
+                    [fits[i] for i in index], np.arange(len(index)),
+                    select_sequences(scaled, index), levels, wanted,
                 )  # fmt: skip
             for whole, piece in zip(out, part, strict=True):
                 whole[rows] = piece
@@ -202,9 +200,9 @@ class SingleTaskLDS(BaseLDS):
             fit = next(anew) if known else stored.get(label, self._pooled_)
             if fit is None:
                 raise ValueError(
-                    f"{type(self).__name__}: sequence {label!r} was not among the {len(self.labels_)} "
-                    "sequences of fit and has no value in y_context; with unseen='raise' it "
-                    "cannot be forecast"
+                    f"{type(self).__name__}: sequence {label!r} was not among the "
+                    f"{len(self.labels_)} sequences of fit and has no value in y_context; "
+                    "with unseen='raise' it cannot be forecast"
                 )
             fits.append(fit)
         return fits

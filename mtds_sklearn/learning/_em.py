@@ -5,11 +5,11 @@ Each step but the last ascends one bound,
     L = sum_i { E_q log p(y_i | W z_i + b) - KL(q_i || N(0, I)) } + log p(W, b)
               + sum_o [ gamma_o log sigma_o + log p(sigma_o) ].
 
-gamma_o, the share of the values of output o that (W, b) use up (MacKay 1992), keeps the noise sigma from
-being underestimated, and so does a weak prior, worth NOISE_COUNT values of size NOISE_SCALE. The bound
-ascends under fixed gamma and relevance precisions: a step that would lower it is not taken. The
-relevance update then changes both, so that the gain of an iteration is measured before it. While
-the noise is held up by an annealing floor the bound may fall when the floor does.
+gamma_o, the share of the values of output o that (W, b) use up (MacKay 1992), keeps the noise sigma
+from being underestimated, and so does a weak prior, worth NOISE_COUNT values of size NOISE_SCALE.
+The bound ascends under fixed gamma and relevance precisions: a step that would lower it is not
+taken. The relevance update then changes both, so that the gain of an iteration is measured before
+it. While the noise is held up by an annealing floor the bound may fall when the floor does.
 """
 
 from typing import NamedTuple
@@ -119,7 +119,7 @@ def _bound(squared, n_observed, family, posterior, spent) -> float | None:
 
 
 def best_noise(squared: np.ndarray, n_free: np.ndarray) -> np.ndarray:
-    """Noise (n_outputs,) that maximises the bound: mean square over the values left and the prior's."""
+    """Noise (n_outputs,) that maximises the bound: the mean square, prior values included."""
     return np.sqrt((squared + NOISE_COUNT * NOISE_SCALE**2) / (n_free + NOISE_COUNT))
 
 
@@ -158,9 +158,9 @@ def expand(family: Family, posterior: TaskPosterior) -> tuple:
 def update_relevance(family: Family, last: Curvature) -> tuple:
     """Relevance precisions by evidence, and the number of well-determined parameters (MacKay 1992).
 
-    With V the inverse of the Gauss-Newton matrix plus prior precisions R: the precision of row r of W becomes
-    k / sum_j (W_rj^2 + V_rj,rj), and gamma = sum (1 - R V) over all free entries of (W, b), the number of
-    values that they use up.
+    With V the inverse of the Gauss-Newton matrix plus prior precisions R: the precision of row r of
+    W becomes k / sum_j (W_rj^2 + V_rj,rj), and gamma = sum (1 - R V) over all free entries of (W,
+    b), the number of values that they use up.
     """
     k = family.loadings.shape[1]
     normal, free = posterior_normal(family, last)

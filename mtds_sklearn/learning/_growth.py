@@ -127,7 +127,7 @@ def theta_size(n_states: int, n_inputs: int, n_outputs: int, free: tuple) -> int
 
 
 def _single_last(sequences, before, best, points, normals, options) -> Learned:
-    """One state more, or in place of the last pair of real poles, where that raises the evidence."""
+    """One state more, or in place of a last pair of real poles, where the evidence says so."""
     if best.family.chart.shape.n_states < options.n_states:
         trial = _grown(sequences, best, 1, points, normals, options)
         if trial.evidence > best.evidence:

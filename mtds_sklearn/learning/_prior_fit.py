@@ -1,17 +1,17 @@
 """The distribution of z fitted to the aggregate posterior of the training sequences, after EM.
 
-EM holds z ~ N(0, I). Frequencies or rates that are uniform over the family, or skewed, are not normal, and a
-forecast after a few observations leans on the prior. Coordinates of r = rotation' z are sought along
-which entries of theta vary independently: the rotation that brings W, rows scaled to length one, closest to
-simple structure (varimax, started at the polar factor of W). Each coordinate then gets the shape
-(`model._latent_prior`) that maximises
+EM holds z ~ N(0, I). Frequencies or rates that are uniform over the family, or skewed, are not
+normal, and a forecast after a few observations leans on the prior. Coordinates of r = rotation' z
+are sought along which entries of theta vary independently: the rotation that brings W, rows scaled
+to length one, closest to simple structure (varimax, started at the polar factor of W). Each
+coordinate then gets the shape (`model._latent_prior`) that maximises
 
     sum_i log E_{q_i}[ p(r_i) / N(r_i; 0, 1) ] + log p(shape),
 
-the change of the marginal likelihood when the prior of that coordinate changes (q_i is the likelihood times
-N(0, 1), normalised). A prior holds shapes near the normal when sequences are few, and all stay normal where the
-fitted shapes together do not predict left-out sequences better (cross-validation), or the coordinate is one that
-the sequences say little about.
+the change of the marginal likelihood when the prior of that coordinate changes (q_i is the
+likelihood times N(0, 1), normalised). A prior holds shapes near the normal when sequences are few,
+and all stay normal where the fitted shapes together do not predict left-out sequences better
+(cross-validation), or the coordinate is one that the sequences say little about.
 """
 
 import numpy as np
@@ -60,10 +60,10 @@ def fit_prior(family: Family, posterior: TaskPosterior, relevant: np.ndarray) ->
 
 
 def simple_rotation(loadings: np.ndarray) -> np.ndarray:
-    """Orthogonal (k, k) for which the rows of loadings (n_rows, k) @ rotation are as axis-like as can be.
+    """Orthogonal (k, k): the rows of loadings (n_rows, k) @ rotation are as axis-like as can be.
 
-    With at most k rows, the rotation closest to the length-normalised rows; else their varimax rotation
-    (Kaiser 1958), ascended by the polar factor of its gradient.
+    With at most k rows, the rotation closest to the length-normalised rows; else their varimax
+    rotation (Kaiser 1958), ascended by the polar factor of its gradient.
     """
     rows = loadings / np.linalg.norm(loadings, axis=1, keepdims=True)
     if len(rows) <= rows.shape[1]:

@@ -1,14 +1,15 @@
 """The distribution of z over the family: normal while learning, better fitting afterwards.
 
 z = rotation @ r with independent coordinates. A coordinate is a two-piece generalised normal
-(Fernandez & Steel 1998; Subbotin 1923), mixed with a little of the standard normal, so that no new sequence
-is impossible:
+(Fernandez & Steel 1998; Subbotin 1923), mixed with a little of the standard normal, so that no new
+sequence is impossible:
 
     p(r) = (1 - FLOOR) exp(-u^b) / ((s1 + s2) Gamma(1 + 1/b)) + FLOOR N(r; 0, 1),
     u = (location - r) / s1 left of the location, (r - location) / s2 right of it,
     s1, s2 = sqrt(2) exp(log scales),  b = 2 exp(log power).
 
-It is N(0, 1) when all four parameters are zero; unequal scales skew it, and a large power makes it uniform.
+It is N(0, 1) when all four parameters are zero; unequal scales skew it, and a large power makes it
+uniform.
 """
 
 from typing import NamedTuple
@@ -68,8 +69,8 @@ def log_prior_density(prior: LatentPrior, z: np.ndarray) -> np.ndarray:
 def latents_from_normal(prior: LatentPrior, normal: np.ndarray) -> np.ndarray:
     """Latents z (..., latent_dim) of standard normal numbers: draws of p(z).
 
-    Each number is turned into a uniform one, whose first FLOOR belongs to the floor and whose rest is
-    the distribution function of the two pieces.
+    Each number is turned into a uniform one, whose first FLOOR belongs to the floor and whose rest
+    is the distribution function of the two pieces.
     """
     location, left, right, power = _parameters(prior.shape)
     uniform = ndtr(normal)
