@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from sklearn import config_context
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("mtds_sklearn", "mtds_sklearn.datasets", "mtds_sklearn.model_selection")
@@ -87,8 +88,9 @@ def test_readme_code_runs(monkeypatch, tmp_path):
     blocks = python_blocks((ROOT / "README.md").read_text("utf-8"))
     assert blocks, "README.md shows no Python code"
     shared: dict = {"__name__": "readme"}  # later blocks build on earlier ones
-    for block in blocks:
-        exec(compile(block, str(ROOT / "README.md"), "exec"), shared)
+    with config_context():  # what a block configures ends here
+        for block in blocks:
+            exec(compile(block, str(ROOT / "README.md"), "exec"), shared)
 
 
 def test_readme_pictures_exist():
