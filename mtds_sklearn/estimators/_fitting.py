@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from mtds_sklearn._scaling import Scaling, apply_scaling
 from mtds_sklearn._sequences import PackedSequences, frozen
 from mtds_sklearn.inference._adaptive_is import make_draws
+from mtds_sklearn.inference._forecast import Forecast
 from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, theta_size
 
 BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
@@ -101,6 +102,18 @@ def density_shift(sequences: PackedSequences, units: Units) -> np.ndarray:
     """What log densities of standardised values lose in the units of y, per sequence."""
     counts = np.add.reduceat(sequences.observed, sequences.offsets[:-1], axis=0, dtype=np.float64)
     return counts @ np.log(units.scaling.output_scale)
+
+
+def merge_forecasts(parts: list) -> Forecast:
+    """One forecast from (rows, forecast) pairs, whose row masks together are all rows."""
+    merged = []
+    for name in Forecast._fields:
+        pieces = [getattr(forecast, name) for _, forecast in parts]
+        whole = np.empty((len(parts[0][0]), *pieces[0].shape[1:]))
+        for (rows, _), piece in zip(parts, pieces, strict=True):
+            whole[rows] = piece
+        merged.append(whole)
+    return Forecast(*merged)
 
 
 def standardize_targets(targets: np.ndarray | None, units: Units) -> np.ndarray | None:

@@ -7,9 +7,10 @@ import numpy as np
 from scipy.special import logsumexp, ndtri
 
 from mtds_sklearn._sequences import PackedSequences, select_sequences, truncate_sequences
-from mtds_sklearn.estimators._fitting import Units
+from mtds_sklearn.estimators._fitting import Units, merge_forecasts
 from mtds_sklearn.inference._adaptive_is import N_DRAWS, Draws, Posterior, infer, make_draws
-from mtds_sklearn.inference._forecast import Particles
+from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
+from mtds_sklearn.inference._horizon import forecast_at_horizon
 from mtds_sklearn.model._latent_prior import log_prior_density, standard_prior
 from mtds_sklearn.model._task_map import Family, latent_prior, natural_parameters
 
@@ -38,6 +39,31 @@ def particles_at(family: Family, z: np.ndarray) -> Particles:
     noise_std = np.broadcast_to(family.noise_std, (len(z), len(family.noise_std)))
     log_weights = np.full(z.shape[:2], -np.log(z.shape[1]))
     return Particles(natural_parameters(family, z), log_weights, noise_std, family.chart)
+
+
+def family_forecast(
+    known: KnownFamily, scaled: PackedSequences, horizon: int | None, levels, targets
+) -> Forecast:
+    """Forecast every row, from all that is observed of its sequence or up to `horizon` rows before.
+
+    The horizon means nothing to sequences of which nothing is observed.
+    """
+    informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
+    parts = []
+    for moving in (False, True):
+        index = np.flatnonzero(informed == moving) if horizon else np.arange(len(informed))
+        if len(index) == 0 or (horizon is None and moving):
+            continue
+        rows = np.isin(np.repeat(np.arange(len(informed)), np.diff(scaled.offsets)), index)
+        part = select_sequences(scaled, index)
+        wanted = None if targets is None else targets[rows]
+        if moving:
+            draws = known.draws()
+            forecast = forecast_at_horizon(part, known.family, draws, horizon, levels, wanted)
+        else:
+            forecast = forecast_rows(part, family_particles(known, part), levels, wanted)
+        parts.append((rows, forecast))
+    return merge_forecasts(parts)
 
 
 def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:

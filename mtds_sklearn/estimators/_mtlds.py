@@ -28,6 +28,7 @@ from mtds_sklearn.estimators._fitting import (
 )
 from mtds_sklearn.estimators._known_family import (
     KnownFamily,
+    family_forecast,
     family_particles,
     infer_observed,
     particles_at,
@@ -35,7 +36,6 @@ from mtds_sklearn.estimators._known_family import (
 )
 from mtds_sklearn.estimators._sequence_posterior import SequencePosterior, Setting
 from mtds_sklearn.inference._forecast import Forecast, forecast_rows, in_units, sample_paths
-from mtds_sklearn.inference._horizon import forecast_at_horizon
 from mtds_sklearn.inference._online import start_online
 from mtds_sklearn.learning._growth import theta_size
 from mtds_sklearn.learning._prior_fit import fit_prior
@@ -231,13 +231,7 @@ class MTLDSRegressor(BaseLDS):
         scaled = standardize(context, known.units)
         targets = standardize_targets(targets, known.units)
         with one_blas_thread():
-            if horizon is None or not scaled.observed.any():
-                particles = family_particles(known, scaled)
-                forecast = forecast_rows(scaled, particles, levels, targets)
-            else:
-                forecast = forecast_at_horizon(
-                    scaled, known.family, known.draws(), horizon, levels, targets
-                )
+            forecast = family_forecast(known, scaled, horizon, levels, targets)
         return in_units(forecast, known.units.scaling)
 
     def _log_likelihood(self, sequences: PackedSequences) -> np.ndarray:

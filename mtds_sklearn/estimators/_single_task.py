@@ -17,6 +17,7 @@ from mtds_sklearn.estimators._fitting import (
     density_shift,
     learn_best,
     make_options,
+    merge_forecasts,
     one_blas_thread,
     standardize,
     standardize_targets,
@@ -172,22 +173,16 @@ class SingleTaskLDS(BaseLDS):
             )
         fits = self._fits_for(scaled)
         sizes = np.array([fit.chart.shape.n_states for fit in fits])
-        shape = scaled.outputs.shape
-        out = Forecast(
-            np.empty(shape), np.empty(shape), np.empty((*shape, len(levels))), np.empty(shape)
-        )
+        parts = []
         for size in np.unique(sizes):
             index = np.flatnonzero(sizes == size)
             rows = np.repeat(sizes == size, np.diff(scaled.offsets))
             wanted = None if targets is None else targets[rows]
+            group, which = [fits[i] for i in index], np.arange(len(index))
             with one_blas_thread():
-                part = forecast_with(
-                    [fits[i] for i in index], np.arange(len(index)),
-                    select_sequences(scaled, index), levels, wanted,
-                )  # fmt: skip
-            for whole, piece in zip(out, part, strict=True):
-                whole[rows] = piece
-        return in_units(out, self._units_.scaling)
+                some = select_sequences(scaled, index)
+                parts.append((rows, forecast_with(group, which, some, levels, wanted)))
+        return in_units(merge_forecasts(parts), self._units_.scaling)
 
     def _fits_for(self, scaled: PackedSequences) -> list:
         """The fit of every sequence: anew from its context, from `fit`, or the pooled one."""
