@@ -29,6 +29,9 @@ SOME_SHAPES = pytest.mark.parametrize(
 WITH_AND_WITHOUT_GAIN = pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
 
 
+# Packed rows are read-only everywhere: a kernel is compiled anew for arrays of another type.
+
+
 def simulate(systems, psi=None, *, n_rows=None):
     """Predicted outputs of the evaluations one after the other, and the states they hand on."""
     psi = systems.psi if psi is None else psi
@@ -167,7 +170,7 @@ class TestSimulate:
             blank = np.zeros((len(inputs), shape.n_outputs))
             run = systems.run._replace(
                 first_row=np.zeros(len(INDEX), dtype=np.int64),
-                data=(inputs, blank, np.zeros(blank.shape, dtype=bool)),
+                data=frozen((inputs, blank, np.zeros(blank.shape, dtype=bool))),
             )
             out, _ = simulate(systems._replace(run=run), n_rows=np.full(len(INDEX), len(inputs)))
             out = out.reshape(len(INDEX), len(inputs), -1) - lds.offset[:, None]
@@ -188,7 +191,7 @@ class TestSimulate:
         def outputs(x0, inputs):
             psi = systems.psi.copy()
             psi[:, at["x0"]] = x0
-            run = systems.run._replace(data=(inputs, *systems.run.data[1:]))
+            run = systems.run._replace(data=frozen((inputs, *systems.run.data[1:])))
             return simulate(systems._replace(run=run), psi)[0]
 
         combined = outputs(2.0 * x0[0] - 3.0 * x0[1], 2.0 * inputs[0] - 3.0 * inputs[1])
@@ -301,7 +304,7 @@ class TestGaussNewton:
         systems = make_systems(rng, Shape(3, 2, 2, 2), gain=gain)
         inputs, outputs, observed = systems.run.data
         before = gauss_newton(systems, *all_active(systems.chart.shape))
-        hidden = (inputs, np.where(observed, outputs, 1e6), observed)
+        hidden = frozen((inputs, np.where(observed, outputs, 1e6), observed))
         after = gauss_newton(systems, *all_active(systems.chart.shape), data=hidden)
         for a, b in zip(after, before, strict=True):
             np.testing.assert_array_equal(a, b)
