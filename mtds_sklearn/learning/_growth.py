@@ -2,8 +2,8 @@
 
 Begin with offset and feed-through alone; place one block at a time where the residuals want it;
 anneal the noise, iterate, and keep the block only if the evidence rises. Last, one state more is
-tried, and one state in place of the last pair if its poles are real. A generous limit on the number
-of states then does no harm.
+tried, and one state in place of the last pair. A generous limit on the number of states then does
+no harm.
 """
 
 from typing import NamedTuple
@@ -24,9 +24,9 @@ from mtds_sklearn.learning._initialization import (
 )
 from mtds_sklearn.learning._m_step import Curvature, posterior_normal
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
-from mtds_sklearn.model._lds import Shape, modal_entries
+from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
-from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
+from mtds_sklearn.model._task_map import Family, natural_parameters
 
 ANNEALING_STEPS = 12
 FINAL_FLOOR = 0.15
@@ -127,24 +127,16 @@ def theta_size(n_states: int, n_inputs: int, n_outputs: int, free: tuple) -> int
 
 
 def _single_last(sequences, before, best, points, normals, options) -> Learned:
-    """One state more, or in place of a last pair of real poles, where the evidence says so."""
-    if best.family.chart.shape.n_states < options.n_states:
-        trial = _grown(sequences, best, 1, points, normals, options)
-        if trial.evidence > best.evidence:
-            return trial
-    if before is not None and _last_pair_is_real(best.family):
-        trial = _grown(sequences, before, 1, points, normals, options)
-        if trial.evidence > best.evidence:
-            return trial
+    """One state more, or one in place of the last pair, where that raises the evidence.
+
+    Also in place of a pair with complex poles: one that dies away before it turns says what one
+    state says.
+    """
+    for base in (best, before):
+        if base is not None and base.family.chart.shape.n_states < options.n_states:
+            trial = _grown(sequences, base, 1, points, normals, options)
+            best = max(best, trial, key=lambda learned: learned.evidence)
     return best
-
-
-def _last_pair_is_real(family: Family) -> bool:
-    """Whether the last block of the family's mean has real poles: q < p^2 / 4."""
-    n = family.chart.shape.n_states
-    psi = natural_map(family)[1]
-    _, upper, lower = modal_entries(psi[n - 2], psi[n - 1])
-    return bool(upper * lower > 0.0)
 
 
 def _grown(sequences, best, width, points, normals, options) -> Learned:
