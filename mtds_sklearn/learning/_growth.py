@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.inference._modes import SEARCH_STEPS, climb
 from mtds_sklearn.learning._conversion import convert_to_cayley
 from mtds_sklearn.learning._em import MIN_NOISE, EMResult, log_evidence, run_em
@@ -94,7 +94,18 @@ def grow(
         Quasi-random draws of the prior of z, for the search of the E-step.
     normals : ndarray of shape (n_stages, n_theta, latent_dim)
         Standard normal draws for the rows of W that a stage adds.
+
+    Returns
+    -------
+    learned : Learned
+        Sequences without any observed value leave no trace in it but their posterior, the prior.
     """
+    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+    if seen.any() and not seen.all():
+        learned = grow(select_sequences(sequences, seen), options, points, normals)
+        everyone = prior_posterior(len(seen), options.latent_dim)
+        everyone.mean[seen], everyone.factor[seen] = learned.posterior
+        return learned._replace(posterior=everyone)
     shape = Shape(0, sequences.inputs.shape[1], sequences.outputs.shape[1], 2)
     family = initial_family(shape, options.free, options.varying, options.latent_dim)
     family = family._replace(

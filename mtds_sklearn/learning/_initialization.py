@@ -34,7 +34,7 @@ LOADING_SCALE = 0.3
 # Precisions of rows that were switched off are let down to this, so that a new block may revive
 # them.
 REVIVAL_PRECISION = 1000.0
-# Ridge of the regression on a block's responses, for every row of a sequence.
+# Ridge of the regression on a block's responses, for every observed row of a sequence.
 RIDGE = 1e-3
 # Candidates are ranked on so many sequences.
 SCORED_SEQUENCES = 200
@@ -108,7 +108,8 @@ def block_entries(coordinates: np.ndarray) -> np.ndarray:
 
 def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) -> Block:
     """The candidate block that explains most of the residuals, with what it explains."""
-    ridge = RIDGE * float(np.mean(np.diff(sequences.offsets)))
+    n_seen = np.count_nonzero(sequences.observed.any(axis=1))
+    ridge = RIDGE * n_seen / len(sequences.labels)
     left = sequences._replace(outputs=residuals)
     sample = _spread_sample(left)
     grid = pole_grid(single)

@@ -49,8 +49,9 @@ def fit_prior(family: Family, posterior: TaskPosterior, relevant: np.ndarray) ->
     if k == 0 or not relevant.any():
         return prior
     rotation = simple_rotation(family.loadings[relevant])
-    mean = posterior.mean @ rotation
-    spread = np.swapaxes(posterior.factor, 1, 2) @ rotation
+    seen = np.any(posterior.mean != 0.0, axis=1)  # of the others nothing was observed
+    mean = posterior.mean[seen] @ rotation
+    spread = np.swapaxes(posterior.factor[seen], 1, 2) @ rotation
     std = np.sqrt(np.sum(spread**2, axis=1))
     shape, gain = np.zeros((k, 4)), 0.0
     for d in np.flatnonzero(np.mean(std**2, axis=0) < MOST_UNCERTAIN):
