@@ -108,7 +108,7 @@ def block_entries(coordinates: np.ndarray) -> np.ndarray:
 
 def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) -> Block:
     """The candidate block that explains most of the residuals, with what it explains."""
-    n_seen = np.count_nonzero(sequences.observed.any(axis=1))
+    n_seen = max(np.count_nonzero(sequences.observed.any(axis=1)), 1)
     ridge = RIDGE * n_seen / len(sequences.labels)
     left = sequences._replace(outputs=residuals)
     sample = _spread_sample(left)
