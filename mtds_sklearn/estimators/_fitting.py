@@ -1,12 +1,13 @@
 """From packed rows in the user's units to a learned family, for all three estimators."""
 
 import warnings
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from mtds_sklearn._scaling import Scaling, apply_scaling
 from mtds_sklearn._sequences import PackedSequences, frozen
@@ -34,7 +35,13 @@ def standardize(sequences: PackedSequences, units: Units) -> PackedSequences:
 
 def one_blas_thread():
     """Context in which BLAS uses one thread: its matrices here are too small for more."""
-    return threadpool_limits(limits=1, user_api="blas")
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of this process; looking for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def make_options(estimator, latent_dim: int, varying: tuple) -> Options:

@@ -153,7 +153,10 @@ class SingleTaskLDS(BaseLDS):
         )
 
     def _point_fits(self, learned: list, scaled: PackedSequences) -> list:
-        return [point_fit(part, select_sequences(scaled, [i])) for i, part in enumerate(learned)]
+        with one_blas_thread():
+            return [
+                point_fit(part, select_sequences(scaled, [i])) for i, part in enumerate(learned)
+            ]
 
     def _forecast(
         self,
