@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.integrate import cumulative_trapezoid, quad
@@ -61,8 +63,7 @@ def test_a_family_without_a_prior_has_the_standard_one(rng):
 def test_the_density_integrates_to_one(shape):
     breaks = [-30.0, -4.0, -1.0, shape[0], 1.0, 4.0, 30.0]
     pieces = [
-        quad(lambda r: density(r, shape)[0], left, right)[0]
-        for left, right in zip(breaks[:-1], breaks[1:], strict=True)
+        quad(lambda r: density(r, shape)[0], left, right)[0] for left, right in pairwise(breaks)
     ]
     assert sum(pieces) == pytest.approx(1.0, abs=1e-7)
 
