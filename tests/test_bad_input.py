@@ -412,7 +412,7 @@ def assert_finite_forecasts(model, rows, **context):
     assert (quantiles[..., 0] < quantiles[..., 1]).all()
 
 
-@pytest.mark.parametrize(("estimator", "odd"), odd_cases())
+@pytest.mark.parametrize(("estimator", "odd"), list(odd_cases()))
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_odd_rows_give_finite_numbers(estimator, odd):
     """Warnings of what is odd are welcome; RuntimeWarnings, which mean an accident, are errors."""
