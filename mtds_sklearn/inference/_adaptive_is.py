@@ -1,14 +1,15 @@
 """The posterior p(z | y) of new sequences by adaptive mixture importance sampling.
 
-First proposal: Student t components at the modes that Levenberg-Marquardt finds from the best of a shared
-quasi-random prior sample, plus the prior. Each round draws quasi-random points from the proposal and
-weights the points of *all* rounds by the deterministic mixture of all proposals (Cornuet et al. 2012):
+First proposal: Student t components at the modes that Levenberg-Marquardt finds from the best of a
+shared quasi-random prior sample, plus the prior. Each round draws quasi-random points from the
+proposal and weights the points of *all* rounds by the deterministic mixture of all proposals
+(Cornuet et al. 2012):
 
     w(z) = p(y | z) p(z) / mean_r q_r(z).
 
-Sequences whose effective sample size is still too small get a proposal refitted to their weighted points by EM
-(Cappe et al. 2008); where the points are too few the weights are tempered for the refit. The evidence is the
-mean of the weights.
+Sequences whose effective sample size is still too small get a proposal refitted to their weighted
+points by EM (Cappe et al. 2008); where the points are too few the weights are tempered for the
+refit. The evidence is the mean of the weights.
 """
 
 from typing import NamedTuple
@@ -171,7 +172,7 @@ def effective_sample_size(log_weights: np.ndarray) -> np.ndarray:
 
 
 def tempered(log_weights: np.ndarray, least: float) -> np.ndarray:
-    """Normalised weights w^beta, with the largest beta <= 1 whose effective sample size reaches `least`."""
+    """Normalised w^beta with the largest beta <= 1 whose effective sample size reaches `least`."""
     low, high = np.zeros(len(log_weights)), np.ones(len(log_weights))
     enough = effective_sample_size(log_weights) >= least
     for _ in range(20):
@@ -183,7 +184,7 @@ def tempered(log_weights: np.ndarray, least: float) -> np.ndarray:
 
 
 def _first_proposal(sequences, family, draws, starts, counts) -> Mixture:
-    """Components at the modes, weighted by their Laplace evidence; much prior where little is observed."""
+    """Components at the modes, by their Laplace evidence; much prior where little is observed."""
     k = draws.points.shape[1]
     modes, log_joint, factors = posterior_modes(sequences, family, draws.points, starts)
     log_mass = log_joint + np.sum(np.log(np.einsum("njaa->nja", factors)), axis=-1)
@@ -195,7 +196,7 @@ def _first_proposal(sequences, family, draws, starts, counts) -> Mixture:
 
 
 def _summary(results, n_draws) -> Posterior:
-    """Moments over all points of a sequence; more than one round's points are resampled to n_draws."""
+    """Moments over all points of a sequence; points of several rounds are resampled to n_draws."""
     k = results[0][0].shape[1]
     n = len(results)
     z, log_weights = np.empty((n, n_draws, k)), np.empty((n, n_draws))
@@ -212,4 +213,6 @@ def _summary(results, n_draws) -> Posterior:
             points = points[systematic(weights[None], n_draws)[0]]
             log_w, total = np.full(n_draws, -np.log(n_draws)), 0.0
         z[i], log_weights[i] = points, log_w - total
-    return Posterior(z, log_weights, log_evidence, ess, mean, cov, _join([r[3] for r in results], np.stack))
+    return Posterior(
+        z, log_weights, log_evidence, ess, mean, cov, _join([r[3] for r in results], np.stack)
+    )

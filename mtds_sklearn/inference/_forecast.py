@@ -1,7 +1,7 @@
 """Forecasts: mixtures of Gaussians over weighted particles, one mixture per row and output.
 
-Given a particle, a row's output is N(yhat, (s sigma)^2); over the particles it is a mixture, whose mean, standard
-deviation, quantiles and log density are exact up to the particles.
+Given a particle, a row's output is N(yhat, (s sigma)^2); over the particles it is a mixture, whose
+mean, standard deviation, quantiles and log density are exact up to the particles.
 """
 
 from typing import NamedTuple
@@ -143,7 +143,7 @@ def _quantiles(yhat, std, particles, sequence, levels) -> np.ndarray:
 
 
 def _solve_level(level: float, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """x (n_rows,) with mean_s Phi((x - centre_s) / scale_s) = level; arrays (n_rows, n_particles)."""
+    """Solve mean_s Phi((x - centre_s) / scale_s) = level; arrays (n_rows, n_particles)."""
     shifted = centre + scale * ndtri(level)
     low, high = shifted.min(axis=1), shifted.max(axis=1)
     x = shifted.mean(axis=1)

@@ -1,8 +1,8 @@
 """Forecasts at a fixed horizon: row t from the outputs up to row t - h, for every t in one pass.
 
-The posterior after c rows serves the rows after it as well: its particles are re-weighted by the likelihood of each
-new row, as long as their effective sample size allows; then the posterior is inferred afresh. So a sequence
-of T rows costs a few posteriors, not T.
+The posterior after c rows serves the rows after it as well: its particles are re-weighted by the
+likelihood of each new row, as long as their effective sample size allows; then the posterior is
+inferred afresh. So a sequence of T rows costs a few posteriors, not T.
 """
 
 import numpy as np
@@ -86,7 +86,8 @@ def _posterior_after(sequences, known, family, draws) -> Particles:
     if np.any(known == 0):
         hide = np.repeat(known == 0, np.diff(kept.offsets))[:, None]
         kept = kept._replace(
-            observed=frozen(kept.observed & ~hide), outputs=frozen(np.where(hide, 0.0, kept.outputs))
+            observed=frozen(kept.observed & ~hide),
+            outputs=frozen(np.where(hide, 0.0, kept.outputs)),
         )
     posterior = infer(kept, family, draws)
     noise = np.broadcast_to(family.noise_std, (len(known), len(family.noise_std)))
@@ -98,7 +99,7 @@ def _reweighted(particles: Particles, i: int, log_weights: np.ndarray) -> Partic
     """Sequence i's particles under several sets of weights (n_prefixes, n_particles)."""
     n = len(log_weights)
     return Particles(
-        np.broadcast_to(particles.psi[i], (n,) + particles.psi[i].shape),
+        np.broadcast_to(particles.psi[i], (n, *particles.psi[i].shape)),
         log_weights,
         np.broadcast_to(particles.noise_std[i], (n, particles.noise_std.shape[1])),
         particles.chart,

@@ -1,7 +1,7 @@
 """Mixtures of Student t and Gaussian components, one mixture per sequence, all sequences at once.
 
-A proposal has J adapted Student t components, whose tails are heavier than any Gaussian's, and one more: the
-prior p(z) itself, which keeps the importance weights bounded.
+A proposal has J adapted Student t components, whose tails are heavier than any Gaussian's, and one
+more: the prior p(z) itself, which keeps the importance weights bounded.
 """
 
 from typing import NamedTuple
@@ -43,8 +43,8 @@ def select_mixture(mixture: Mixture, index) -> Mixture:
 def draw(mixture: Mixture, prior: LatentPrior, uniform: np.ndarray) -> np.ndarray:
     """Points (n_sequences, n_draws, k) from uniform numbers (n_draws, k + 2) in (0, 1).
 
-    The first number chooses the component, the second the scale of its tail, the others its direction, so
-    that quasi-random numbers give quasi-random points.
+    The first number chooses the component, the second the scale of its tail, the others its
+    direction, so that quasi-random numbers give quasi-random points.
     """
     edges = np.cumsum(mixture.weights, axis=1)
     which = np.sum(uniform[None, :, 0, None] * edges[:, None, -1:] > edges[:, None, :-1], axis=2)
@@ -83,8 +83,9 @@ def refit(z: np.ndarray, weights: np.ndarray, n_components: int, prior_weight: f
     """Mixtures fitted to weighted points (n_sequences, n_points, k) by EM with a conjugate prior.
 
     Components start at points resampled by weight, as wide as the whole cloud shrunk by
-    n_components^(-1/k); old means and covariances count like a few observations, so that a component held by
-    few points keeps a proper covariance (Cappe et al. 2008, with a normal-inverse-Wishart prior).
+    n_components^(-1/k); old means and covariances count like a few observations, so that a
+    component held by few points keeps a proper covariance (Cappe et al. 2008, with a
+    normal-inverse-Wishart prior).
     """
     n, _, k = z.shape
     effective = 1.0 / np.sum(weights**2, axis=1)
@@ -106,12 +107,14 @@ def refit(z: np.ndarray, weights: np.ndarray, n_components: int, prior_weight: f
         gap = centre - means
         second = np.einsum("njs,nsa,nsb->njab", belongs, z, z, optimize=True)
         second = effective[:, None, None, None] * second - count[..., None, None] * _outer(centre)
-        covs = (
-            second + COV_STRENGTH * covs + (count * pull)[..., None, None] * _outer(gap)
-        ) / (count + COV_STRENGTH)[..., None, None]
+        covs = (second + COV_STRENGTH * covs + (count * pull)[..., None, None] * _outer(gap)) / (
+            count + COV_STRENGTH
+        )[..., None, None]
         covs = covs + 1e-9 * spread[:, None]
         means = centre - pull[..., None] * gap
-        shares = (count + 1.0 / n_components) / np.sum(count + 1.0 / n_components, axis=1, keepdims=True)
+        shares = (count + 1.0 / n_components) / np.sum(
+            count + 1.0 / n_components, axis=1, keepdims=True
+        )
     return _assemble(shares, means, covs, prior_weight)
 
 
@@ -127,7 +130,7 @@ def _assemble(shares, means, covs, prior_weight) -> Mixture:
 
 
 def systematic(weights: np.ndarray, n: int) -> np.ndarray:
-    """Indices (n_sequences, n) of systematic resampling with the offset 1/2, rows of weights summing to 1."""
+    """Indices (n_sequences, n) of systematic resampling, offset 1/2; rows of weights sum to 1."""
     edges = np.cumsum(weights, axis=1)
     levels = (np.arange(n) + 0.5) / n
     picks = np.stack([np.searchsorted(row, levels * row[-1]) for row in edges])

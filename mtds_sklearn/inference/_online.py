@@ -1,8 +1,8 @@
 """One sequence whose rows arrive one after the other: weights and states carried along.
 
-For a fixed particle the state is deterministic, so that a new row costs one step per particle. When the weights
-have become too uneven, the posterior is inferred afresh from all rows so far, starting near where
-the particles are.
+For a fixed particle the state is deterministic, so that a new row costs one step per particle. When
+the weights have become too uneven, the posterior is inferred afresh from all rows so far, starting
+near where the particles are.
 """
 
 from typing import NamedTuple
