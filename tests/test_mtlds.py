@@ -6,6 +6,7 @@ from toy_lds import make_toy
 
 from mtds_sklearn import MTLDSRegressor, PooledLDS
 from mtds_sklearn.datasets import make_oscillators
+from mtds_sklearn.estimators import _fitting
 from mtds_sklearn.model_selection import mask_future
 
 N_SEQUENCES, N_STEPS = 12, 30
@@ -159,6 +160,15 @@ def test_more_starts_are_never_worse(data):
     assert several.evidence_ >= one.evidence_ - 1e-3  # the first start is the same
     auto = fit(data, n_init="auto", random_state=3)  # 4 with so few sequences
     assert auto.evidence_ >= several.evidence_ - 1e-3
+
+
+def test_the_start_with_the_best_evidence_wins(monkeypatch, data):
+    evidences = iter([-7.0, -3.0, -5.0])
+    grow = _fitting._grow
+    monkeypatch.setattr(
+        _fitting, "_grow", lambda *args: grow(*args)._replace(evidence=next(evidences))
+    )
+    assert fit(data, n_init=3).evidence_ == -3.0
 
 
 def test_jobs_do_not_change_the_numbers(data):
