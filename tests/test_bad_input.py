@@ -383,23 +383,10 @@ ODD = [
     huge_inputs,
     mostly_missing,
 ]
-# Known faults, each an accident of `learning._prior_fit.fit_prior`.
-NO_SEQUENCE_SEEN = "RuntimeWarning: all posterior means are 0, so no sequence counts as observed"
-ZERO_LOADINGS = "LinAlgError: entries of theta with loadings 0 count as varying"
-FAULTS = {
-    one_row: NO_SEQUENCE_SEEN,
-    one_value: NO_SEQUENCE_SEEN,
-    an_empty_output: ZERO_LOADINGS,
-}
-
-
 def odd_cases():
     for estimator in ESTIMATORS:
         for odd in ODD:
-            fault = FAULTS.get(odd) if isinstance(estimator, MTLDSRegressor) else None
-            marks = [pytest.mark.xfail(reason=fault)] if fault else []
-            case_id = f"{odd.__name__}-{name_of(estimator)}"
-            yield pytest.param(estimator, odd, id=case_id, marks=marks)
+            yield pytest.param(estimator, odd, id=f"{odd.__name__}-{name_of(estimator)}")
 
 
 def assert_finite_forecasts(model, rows, **context):

@@ -46,10 +46,11 @@ def fit_prior(family: Family, posterior: TaskPosterior, relevant: np.ndarray) ->
     """
     k = posterior.mean.shape[1]
     prior = standard_prior(k)
-    if k == 0 or not relevant.any():
+    relevant = relevant & np.any(family.loadings != 0.0, axis=1)
+    seen = np.any(posterior.mean != 0.0, axis=1)  # of the others nothing was observed
+    if not relevant.any() or not seen.any():  # as with no latents at all
         return prior
     rotation = simple_rotation(family.loadings[relevant])
-    seen = np.any(posterior.mean != 0.0, axis=1)  # of the others nothing was observed
     mean = posterior.mean[seen] @ rotation
     spread = np.swapaxes(posterior.factor[seen], 1, 2) @ rotation
     std = np.sqrt(np.sum(spread**2, axis=1))
