@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import reference
 from scipy.optimize import least_squares
+from scipy.stats import multivariate_normal
 from small_families import ALL_KINDS, assert_never_falls, each, pack
 
 from mtds_sklearn._scaling import apply_scaling, fit_scaling
 from mtds_sklearn._sequences import select_sequences
 from mtds_sklearn.learning import _growth
+from mtds_sklearn.learning._em import log_noise_prior
 from mtds_sklearn.learning._growth import (
     Options,
     bias_factor,
@@ -15,7 +17,7 @@ from mtds_sklearn.learning._growth import (
     theta_size,
 )
 from mtds_sklearn.learning._initialization import residuals_at
-from mtds_sklearn.learning._m_step import posterior_normal
+from mtds_sklearn.learning._m_step import log_prior, posterior_normal, prior_precision
 from mtds_sklearn.model._lds import lds_from_natural
 from mtds_sklearn.model._task_map import natural_parameters
 
@@ -108,7 +110,10 @@ def test_white_noise_has_no_states(rng):
     assert np.all(learned.family.precision > 1000.0)
 
 
-def test_two_real_poles_are_one_block(rng):
+@pytest.mark.parametrize("seed", [102, 104])
+def test_two_real_poles_are_one_block(seed):
+    """Offsets, learned first, take the slow decay, and what is left looks like an oscillation."""
+    rng = np.random.default_rng(seed)
     mean = decays(rng, 20, 30) - decays(rng, 20, 30, 0.3, 0.6)
     sequences, mean = noisy(rng, mean, noise_std=0.02)
     learned, scaled, scaling = learn(sequences, 6, 2)
@@ -357,6 +362,25 @@ def test_a_block_is_kept_only_if_the_evidence_rises(rng, monkeypatch):
     evidence = dict(zip(sizes, [trial.evidence for trial in trials], strict=True))
     assert found(learned) == max(evidence, key=evidence.get) == 2
     assert evidence[2] > evidence[0] + 100.0
+
+
+def test_the_evidence_of_a_random_offset_is_exact_in_z(rng):
+    """For given (W, b) outputs are Gaussian; (W, b) enter by their Gauss-Newton determinant."""
+    sequences, _ = noisy(rng, np.zeros((15, 6)) + rng.standard_normal((15, 1)))
+    learned, scaled, _ = learn(sequences, 0, 1)
+    family = learned.family
+    covariance = family.noise_std**2 * np.eye(6) + family.loadings @ family.loadings.T
+    fit = multivariate_normal(np.full(6, family.bias[0]), covariance)
+    normal, free = posterior_normal(family, learned.curvature)
+    precision = prior_precision(family).ravel()[free]
+    expected = (
+        fit.logpdf(scaled.outputs.reshape(15, 6)).sum()
+        + log_prior(family)
+        + log_noise_prior(family.noise_std)
+        + 0.5 * np.sum(np.log(precision))
+        - 0.5 * np.linalg.slogdet(normal)[1]
+    )
+    np.testing.assert_allclose(learned.evidence, expected, rtol=1e-8)
 
 
 def test_the_factor_of_the_bias_is_that_of_its_covariance(rng):
