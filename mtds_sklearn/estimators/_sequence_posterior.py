@@ -201,9 +201,11 @@ class SequencePosterior:
             raise ValueError(f"{who}: inputs need shape (n_rows, {n_inputs}), got {np.shape(u)}")
         if y is not None:
             y = np.asarray(y, dtype=np.float64)
-            if y.size != len(inputs) * n_outputs:
+            wanted = (len(inputs), n_outputs)
+            # A vector is one row or one output; a table that only has the right size is a mistake.
+            if y.shape != wanted and not (y.ndim < 2 and y.size == max(wanted) == np.prod(wanted)):
                 raise ValueError(
                     f"{who}: y needs {len(inputs)} rows of {n_outputs} outputs, got shape {y.shape}"
                 )
-            y = y.reshape(len(inputs), n_outputs)
+            y = y.reshape(wanted)
         return pack_sequences(inputs, y, n_outputs=n_outputs, who=who)
