@@ -19,6 +19,7 @@ from mtds_sklearn.inference._modes import (
     best_starts,
     climb,
     inputs_are_shared,
+    inverse_factor,
     misfit,
     posterior_modes,
     search_starts,
@@ -98,6 +99,17 @@ def test_climb_stays_at_the_prior_mean_where_nothing_is_observed(rng):
     modes, _, hessian = climb(np.ones((1, 2)), evaluations(sequences), family, 50)
     np.testing.assert_allclose(modes, 0.0, atol=1e-6)
     np.testing.assert_allclose(hessian, np.eye(2)[None], atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e0, 1e6, 1e12])
+def test_the_factor_of_an_inverse_is_found_without_the_inverse(rng, size):
+    J = rng.standard_normal((5, 2, 4))  # two directions are known well, two not at all
+    H = np.eye(4) + size * np.swapaxes(J, 1, 2) @ J
+    factor = inverse_factor(H)
+    np.testing.assert_array_equal(factor, np.tril(factor))
+    assert np.all(np.einsum("nii->ni", factor) > 0.0)
+    whitened = np.swapaxes(factor, 1, 2) @ H @ factor
+    np.testing.assert_allclose(whitened, np.tile(np.eye(4), (5, 1, 1)), atol=1e-14 * max(size, 1e4))
 
 
 def shared_inputs(rng, lengths, n_inputs):

@@ -14,6 +14,7 @@ from mtds_sklearn.inference._modes import (
     SEARCH_TOLERANCE,
     TRACK_STEPS,
     climb,
+    inverse_factor,
     search_starts,
 )
 from mtds_sklearn.learning._posterior import (
@@ -28,7 +29,7 @@ from mtds_sklearn.model._task_map import Family, natural_parameters
 
 def laplace(z: np.ndarray, hessian: np.ndarray) -> TaskPosterior:
     """Gaussian with the given modes and precisions."""
-    return TaskPosterior(z, np.linalg.cholesky(np.linalg.inv(hessian)))
+    return TaskPosterior(z, inverse_factor(hessian))
 
 
 def expected_log_likelihood(
