@@ -16,6 +16,7 @@ PACKAGE = Path(mtds_sklearn.__file__).parent
 # are the files at the top of the package that stand on one level.
 FILE_LEVELS = {
     "_kernels": 1,
+    "_particle_kernels": 1,
     "_pole_kernels": 1,
     "_rows": 1,
     "_scaling": 1,
@@ -33,7 +34,7 @@ ROOM_LEVELS = {"model": 2, "inference": 3, "learning": 4, "estimators": 5}
 
 # Kernels know arrays only. They import nothing of the package, each other least of all: numba's
 # cache does not notice when a kernel in another file has changed.
-KERNEL_FILES = ("_kernels.py", "_pole_kernels.py")
+KERNEL_FILES = ("_kernels.py", "_particle_kernels.py", "_pole_kernels.py")
 
 # Who may import what, as path prefixes.
 LIBRARIES = {

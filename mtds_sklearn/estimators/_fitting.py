@@ -11,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 from mtds_sklearn._scaling import Scaling, apply_scaling
 from mtds_sklearn._sequences import PackedSequences, frozen
-from mtds_sklearn.inference._adaptive_is import make_draws
+from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast
 from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, theta_size
 

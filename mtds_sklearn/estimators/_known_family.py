@@ -4,18 +4,22 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, ndtri
+from scipy.special import logsumexp
 
 from mtds_sklearn._sequences import PackedSequences, select_sequences, truncate_sequences
 from mtds_sklearn.estimators._fitting import Units, merge_forecasts
-from mtds_sklearn.inference._adaptive_is import N_DRAWS, Draws, Posterior, infer, make_draws
+from mtds_sklearn.inference._adaptive_is import Posterior, infer
+from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
 from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
 from mtds_sklearn.inference._horizon import forecast_at_horizon
-from mtds_sklearn.model._latent_prior import log_prior_density, standard_prior
+from mtds_sklearn.model._latent_prior import latents_from_normal, log_prior_density
+from mtds_sklearn.model._likelihood import LOG_2PI
 from mtds_sklearn.model._task_map import Family, latent_prior, natural_parameters
 
 # A posterior with fewer effective draws is not to be trusted.
 LEAST_ESS = 100.0
+# Share of the draws of a stored posterior that come from the prior.
+PRIOR_SHARE = 0.25
 
 
 class KnownFamily(NamedTuple):
@@ -30,7 +34,7 @@ class KnownFamily(NamedTuple):
     who: str
 
     def draws(self) -> Draws:
-        """The quasi-random numbers of inference; made anew, so that a pickle stays small."""
+        """The quasi-random numbers of inference; not stored, so that a pickle stays small."""
         return make_draws(self.mean.shape[1], self.seed)
 
 
@@ -76,21 +80,32 @@ def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:
     z = np.empty((len(stored), N_DRAWS, k))
     log_weights = np.full(z.shape[:2], -np.log(N_DRAWS))
     if recalled.any():
-        unit = ndtri(known.draws().uniform[:, 2:])
-        factor = np.linalg.cholesky(known.cov[stored[recalled]])
-        z[recalled] = known.mean[stored[recalled], None] + unit @ np.swapaxes(factor, 1, 2)
-        log_weights[recalled] = _new_prior_weights(known.family, z[recalled])
+        z[recalled], log_weights[recalled] = _recall(known, stored[recalled])
     if not recalled.all():
         posterior = infer_observed(known, select_sequences(scaled, ~recalled))
         z[~recalled], log_weights[~recalled] = posterior.z, posterior.log_weights
     return particles_at(known.family, z)._replace(log_weights=log_weights)
 
 
-def _new_prior_weights(family: Family, z: np.ndarray) -> np.ndarray:
-    """Log weights (n_sequences, n_draws) that make draws under N(0, I) draws under p(z)."""
-    k = z.shape[-1]
-    ratio = log_prior_density(latent_prior(family), z) - log_prior_density(standard_prior(k), z)
-    return ratio - logsumexp(ratio, axis=1, keepdims=True)
+def _recall(known: KnownFamily, stored: np.ndarray) -> tuple:
+    """Weighted draws of what `fit` learned of sequences: z (n, n_draws, k) and log weights.
+
+    Learning took N(0, I) for the prior and stored N(mean, cov); under p(z) the posterior is
+    N(z; mean, cov) p(z) / N(z; 0, I). Some of the draws come from p(z), which bounds the weights.
+    """
+    prior, draws = latent_prior(known.family), known.draws()
+    mean, factor = known.mean[stored, None], np.linalg.cholesky(known.cov[stored])
+    unit, n_prior = draws.points.copy(), int(PRIOR_SHARE * N_DRAWS)
+    z = mean + unit @ np.swapaxes(factor, 1, 2)
+    z[:, :n_prior] = latents_from_normal(prior, draws.normal[0].T[:n_prior])
+    standard = np.linalg.solve(factor, np.swapaxes(z - mean, 1, 2))
+    log_det = np.linalg.slogdet(factor)[1][:, None]
+    log_stored = -0.5 * np.sum(standard**2, axis=1) - log_det
+    log_normal, log_prior = -0.5 * np.sum(z**2, axis=2), log_prior_density(prior, z)
+    log_prior = log_prior + 0.5 * z.shape[2] * LOG_2PI
+    proposal = np.logaddexp(np.log1p(-PRIOR_SHARE) + log_stored, np.log(PRIOR_SHARE) + log_prior)
+    log_weights = log_stored + log_prior - log_normal - proposal
+    return z, log_weights - logsumexp(log_weights, axis=1, keepdims=True)
 
 
 def infer_observed(known: KnownFamily, scaled: PackedSequences) -> Posterior:
@@ -99,18 +114,17 @@ def infer_observed(known: KnownFamily, scaled: PackedSequences) -> Posterior:
     last = np.maximum.reduceat(seen, scaled.offsets[:-1]) - scaled.offsets[:-1]
     kept = truncate_sequences(scaled, np.maximum(last, 1))
     posterior = infer(kept, known.family, known.draws())
-    warn_thin(known, scaled.labels, posterior.ess)
+    warn_thin(known, scaled.labels.tolist(), posterior.ess, stacklevel=6)
     return posterior
 
 
-def warn_thin(known: KnownFamily, labels: np.ndarray, ess: np.ndarray) -> None:
+def warn_thin(known: KnownFamily, labels: list, ess: np.ndarray, stacklevel: int) -> None:
     """Warn of sequences whose posterior rests on too few effective draws."""
     thin = np.flatnonzero(ess < LEAST_ESS)
     if len(thin):
-        names = labels.tolist()
-        shown = ", ".join(f"{names[i]!r} ({ess[i]:.0f})" for i in thin[:5])
+        shown = ", ".join(f"{labels[i]!r} ({ess[i]:.0f})" for i in thin[:5])
         warnings.warn(
             f"{known.who}: the posterior of {len(thin)} of {len(labels)} sequences rests on fewer "
             f"than {LEAST_ESS:.0f} effective draws; label (effective draws): {shown}",
-            stacklevel=5,
+            stacklevel=stacklevel,
         )

@@ -266,14 +266,14 @@ class MTLDSRegressor(BaseLDS):
         check_is_fitted(self)
         packed = self._pack_known(X, y, groups, times, name="y")
         known = self._known_family()
-        setting = Setting(known.family, known.units, known.draws(), self._y_ndim_)
+        setting, labels = Setting(known, self._y_ndim_), packed.labels.tolist()
         with one_blas_thread():
             scaled = standardize(packed, known.units)
-            parts = start_online(scaled, known.family, setting.draws)
-        warn_thin(known, packed.labels, np.array([part.ess for part in parts]))
+            parts = start_online(scaled, known.family, known.draws())
+        warn_thin(known, labels, np.array([part.ess for part in parts]), stacklevel=3)
         return {
             label: SequencePosterior(label, part, setting)
-            for label, part in zip(packed.labels.tolist(), parts, strict=True)
+            for label, part in zip(labels, parts, strict=True)
         }
 
     def sample_y(

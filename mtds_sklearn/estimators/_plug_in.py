@@ -13,8 +13,8 @@ from scipy.special import logsumexp, ndtri
 from scipy.stats.qmc import Sobol
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.inference._adaptive_is import effective_sample_size
 from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
+from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.learning._growth import Learned, bias_factor
 from mtds_sklearn.learning._m_step import BIAS_PRECISION
 from mtds_sklearn.model._lds import Chart

@@ -8,19 +8,16 @@ from sklearn.utils import check_random_state
 
 from mtds_sklearn._sequences import PackedSequences, pack_sequences
 from mtds_sklearn.estimators._checks import check_levels
-from mtds_sklearn.estimators._fitting import Units, paths_in_units, standardize
-from mtds_sklearn.inference._adaptive_is import Draws
-from mtds_sklearn.inference._forecast import forecast_rows, in_units, sample_paths
-from mtds_sklearn.inference._online import Online, extend, future_particles
-from mtds_sklearn.model._task_map import Family
+from mtds_sklearn.estimators._fitting import paths_in_units, standardize
+from mtds_sklearn.estimators._known_family import LEAST_ESS, KnownFamily, warn_thin
+from mtds_sklearn.inference._forecast import forecast_run, in_units, sample_run
+from mtds_sklearn.inference._online import Online, extend
 
 
 class Setting(NamedTuple):
     """What all posteriors of one fitted estimator share; `y_ndim` is that of the y seen in fit."""
 
-    family: Family
-    units: Units
-    draws: Draws
+    known: KnownFamily
     y_ndim: int
 
 
@@ -80,14 +77,12 @@ class SequencePosterior:
     @property
     def mean(self) -> np.ndarray:
         """Posterior mean of z, shape (latent_dim,)."""
-        return np.exp(self._online.log_weights) @ self._online.z
+        return self._online.mean.copy()
 
     @property
     def cov(self) -> np.ndarray:
         """Posterior covariance of z, shape (latent_dim, latent_dim)."""
-        weights = np.exp(self._online.log_weights)
-        centred = self._online.z - self.mean
-        return (weights[:, None] * centred).T @ centred
+        return self._online.cov.copy()
 
     @property
     def ess(self) -> float:
@@ -99,7 +94,7 @@ class SequencePosterior:
         """Log marginal likelihood of the rows so far, in nats, for y in its own units."""
         counts = self._online.history.observed.sum(axis=0)
         return self._online.log_evidence - float(
-            counts @ np.log(self._setting.units.scaling.output_scale)
+            counts @ np.log(self._setting.known.units.scaling.output_scale)
         )
 
     @property
@@ -132,8 +127,11 @@ class SequencePosterior:
         ValueError
             If the numbers of rows, inputs or outputs do not fit.
         """
-        rows = standardize(self._pack(u, y, "update"), self._setting.units)
-        online = extend(self._online, self._setting.family, self._setting.draws, rows)
+        known = self._setting.known
+        rows = standardize(self._pack(u, y, "update"), known.units)
+        online = extend(self._online, known.family, known.draws(), rows)
+        if online.ess < LEAST_ESS:
+            warn_thin(known, [self.label], np.array([online.ess]), stacklevel=3)
         return SequencePosterior(self.label, online, self._setting)
 
     def predict(self, U: ArrayLike, *, return_std: bool = False, quantiles=None):
@@ -154,10 +152,10 @@ class SequencePosterior:
             As of `MTLDSRegressor.predict`.
         """
         levels = check_levels(quantiles, who="SequencePosterior.predict")
-        units = self._setting.units
+        units = self._setting.known.units
         rows = standardize(self._pack(U, None, "predict"), units)
-        particles = future_particles(self._online, self._setting.family)
-        forecast = in_units(forecast_rows(rows, particles, levels, None), units.scaling)
+        forecast = forecast_run(self._online.run, self._weighed(), rows, levels, None)
+        forecast = in_units(forecast, units.scaling)
         parts = [forecast.mean]
         if return_std:
             parts.append(forecast.std)
@@ -183,16 +181,20 @@ class SequencePosterior:
         samples : ndarray of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
             In the units of y.
         """
-        rows = standardize(self._pack(U, None, "sample"), self._setting.units)
-        particles = future_particles(self._online, self._setting.family)
-        paths = sample_paths(rows, particles, n_samples, check_random_state(random_state))
-        paths = paths_in_units(paths, self._setting.units)
+        units, rng = self._setting.known.units, check_random_state(random_state)
+        rows = standardize(self._pack(U, None, "sample"), units)
+        paths = sample_run(self._online.run, self._weighed(), rows, n_samples, rng)
+        paths = paths_in_units(paths, units)
         return paths[:, 0] if self._setting.y_ndim == 1 else paths
+
+    def _weighed(self) -> tuple:
+        """Log weights and noise of the particles, with a leading axis of one sequence."""
+        return self._online.log_weights[None], self._setting.known.family.noise_std[None]
 
     def _pack(self, u: ArrayLike, y: ArrayLike | None, method: str) -> PackedSequences:
         """Rows of this sequence; vectors are one row where the number of inputs says so."""
-        n_inputs = len(self._setting.units.used)
-        n_outputs = len(self._setting.units.scaling.output_mean)
+        n_inputs = len(self._setting.known.units.used)
+        n_outputs = len(self._setting.known.units.scaling.output_mean)
         who = f"SequencePosterior.{method}"
         inputs = np.asarray(u, dtype=np.float64)
         if inputs.ndim == 1 and y is not None:

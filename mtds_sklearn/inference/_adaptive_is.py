@@ -1,72 +1,52 @@
 """The posterior p(z | y) of new sequences by adaptive mixture importance sampling.
 
-First proposal: Student t components at the modes that Levenberg-Marquardt finds from the best of a
-shared quasi-random prior sample, plus the prior. Each round draws quasi-random points from the
-proposal and weights the points of *all* rounds by the deterministic mixture of all proposals
-(Cornuet et al. 2012):
+Everything happens in the coordinates v of `_coordinates`, where the prior is N(0, I). The first
+round weights quasi-random draws of the prior. Every further round draws from the latest proposal
+and weights the points of the first and the latest rounds by the deterministic mixture of their
+proposals (Cornuet et al. 2012),
 
-    w(z) = p(y | z) p(z) / mean_r q_r(z).
+    w(v) = p(y | v) p(v) / mean_r q_r(v),
 
-Sequences whose effective sample size is still too small get a proposal refitted to their weighted
-points by EM (Cappe et al. 2008); where the points are too few the weights are tempered for the
-refit. The evidence is the mean of the weights.
+so that no point weighs much that any proposal could have found. Until enough points are effective a
+new proposal is fitted to the weighted points (Cappe et al. 2008; `_proposals`). The evidence is
+the mean of the weights.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, ndtri
-from scipy.stats.qmc import Sobol
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores
+from mtds_sklearn.inference._draws import MAX_ROUNDS, Draws
 from mtds_sklearn.inference._mixture import (
     Mixture,
+    density,
     draw,
-    log_density,
-    refit,
+    effective_sample_size,
     select_mixture,
     systematic,
 )
-from mtds_sklearn.inference._modes import posterior_modes
-from mtds_sklearn.model._latent_prior import log_prior_density
-from mtds_sklearn.model._likelihood import evaluations, log_likelihood
-from mtds_sklearn.model._task_map import Family, latent_prior, natural_parameters
+from mtds_sklearn.inference._proposals import first_proposal, next_proposal
+from mtds_sklearn.inference._target import (
+    Target,
+    log_likelihoods,
+    log_normal,
+    make_target,
+    select_target,
+)
+from mtds_sklearn.model._task_map import Family
 
-N_POINTS, N_DRAWS = 2048, 2048
-N_COMPONENTS = 6
-MAX_ROUNDS = 8
-TARGET_SHARE = 0.5
-PRIOR_WEIGHT = 0.05
-# Points of all sequences together that are handled at a time.
-CHUNK_POINTS = 200_000
-
-
-class Draws(NamedTuple):
-    """All the random numbers of inference, drawn once.
-
-    Attributes
-    ----------
-    points : ndarray of shape (n_points, k)
-        Quasi-random draws of the prior, where the search for modes starts.
-    uniform : ndarray of shape (n_draws, k + 2)
-        Quasi-random numbers of one round.
-    shifts : ndarray of shape (n_rounds, k + 2)
-        Each round shifts the numbers by its own (Cranley & Patterson 1976).
-    """
-
-    points: np.ndarray
-    uniform: np.ndarray
-    shifts: np.ndarray
-
-
-def make_draws(latent_dim: int, seed: int) -> Draws:
-    """Scrambled Sobol numbers that depend on the seed alone."""
-    rng = np.random.RandomState(seed)
-    seeds = rng.randint(2**31 - 1, size=2)
-    points = Sobol(latent_dim, rng=np.random.default_rng(seeds[0])).random(N_POINTS)
-    uniform = Sobol(latent_dim + 2, rng=np.random.default_rng(seeds[1])).random(N_DRAWS)
-    shifts = rng.uniform(size=(MAX_ROUNDS, latent_dim + 2))
-    return Draws(ndtri(np.clip(points, 1e-9, 1.0 - 1e-9)), uniform, shifts)
+# Inference ends when this share of the draws of one round is effective: a smaller share often
+# means that a tail is still to be found. After some rounds it ends as well when so many times the
+# draws of a round are effective together.
+TARGET_SHARE, PATIENCE, TARGET_TOGETHER = 0.75, 6, 1.5
+# Where the first proposals are given, a smaller share says that they missed the posterior.
+LOST_SHARE = 0.05
+# Rounds whose points are used together.
+WINDOW = 4
+# Sequences that are worked on together: their points stay in the cache.
+CHUNK_SEQUENCES = 16
 
 
 class Posterior(NamedTuple):
@@ -80,11 +60,10 @@ class Posterior(NamedTuple):
     log_evidence : ndarray of shape (n_sequences,)
         log p(y), in nats.
     ess : ndarray of shape (n_sequences,)
-        Effective sample size of all rounds together.
+        Effective sample size of all the points that moments and evidence rest on, which may be
+        more than are kept.
     mean : ndarray of shape (n_sequences, k)
     cov : ndarray of shape (n_sequences, k, k)
-    mixture : Mixture
-        The last proposal.
     """
 
     z: np.ndarray
@@ -93,126 +72,185 @@ class Posterior(NamedTuple):
     ess: np.ndarray
     mean: np.ndarray
     cov: np.ndarray
-    mixture: Mixture
+
+
+class Pool(NamedTuple):
+    """Points of some rounds.
+
+    Attributes
+    ----------
+    v : ndarray of shape (n_sequences, k, n_points)
+    log_target : ndarray of shape (n_sequences, n_points)
+    prior : ndarray of shape (n_sequences, n_points)
+        N(v; 0, I).
+    proposals : tuple of (Mixture or None)
+        One a round; None is the prior.
+    densities : ndarray of shape (n_rounds, n_sequences, n_points)
+        Of every proposal at every point.
+    """
+
+    v: np.ndarray
+    log_target: np.ndarray
+    prior: np.ndarray
+    proposals: tuple
+    densities: np.ndarray
 
 
 def infer(
-    sequences: PackedSequences, family: Family, draws: Draws, starts: np.ndarray | None = None
+    sequences: PackedSequences, family: Family, draws: Draws, near: tuple | None = None
 ) -> Posterior:
     """Posterior of every sequence given its observed values.
 
     Parameters
     ----------
-    starts : ndarray of shape (n_sequences, n_starts, k), optional
-        Where the climb to the modes starts; by default the best of `draws.points`.
+    sequences : PackedSequences
+        Standardised.
+    family : Family
+    draws : Draws
+    near : tuple of z (n_sequences, n_points, k) and log weights (n_sequences, n_points), optional
+        Weighted points near the posteriors; by default they are searched for.
+
+    Returns
+    -------
+    posterior : Posterior
     """
-    n = len(sequences.labels)
-    size = max(1, CHUNK_POINTS // len(draws.uniform))
+    target = make_target(sequences, family)
     parts = []
-    for first in range(0, n, size):
-        index = np.arange(first, min(first + size, n))
-        part = sequences if n <= size else select_sequences(sequences, index)
-        parts.append(_infer(part, family, draws, None if starts is None else starts[index]))
-    if len(parts) == 1:
-        return parts[0]
-    mixture = _join([part.mixture for part in parts], np.concatenate)
-    joined = (np.concatenate(a) for a in zip(*(p[:-1] for p in parts), strict=True))
-    return Posterior(*joined, mixture)
+    for start in range(0, len(sequences.labels), CHUNK_SEQUENCES):
+        index = np.arange(start, min(start + CHUNK_SEQUENCES, len(sequences.labels)))
+        given = None if near is None else tuple(array[index] for array in near)
+        parts.append(_infer(select_target(target, index), draws, given))
+    return Posterior(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _join(mixtures: list, how) -> Mixture:
-    return Mixture(*(how(arrays) for arrays in zip(*mixtures, strict=True)))
-
-
-def _infer(sequences, family, draws, starts) -> Posterior:
-    n, (n_draws, width) = len(sequences.labels), draws.uniform.shape
-    counts = evaluations(sequences).n_observed.sum(axis=1)
-    prior = latent_prior(family)
-    proposal = _first_proposal(sequences, family, draws, starts, counts)
-    z = np.zeros((n, 0, width - 2))
-    log_joint = np.zeros((n, 0))
-    results = [None] * n
-    active, history = np.arange(n), [proposal]
-    for round_ in range(MAX_ROUNDS):
-        uniform = np.clip((draws.uniform + draws.shifts[round_]) % 1.0, 1e-9, 1.0 - 1e-9)
-        new = draw(history[-1], prior, uniform)
-        value = log_target(new, select_sequences(sequences, active), family)
-        z, log_joint = np.concatenate([z, new], axis=1), np.concatenate([log_joint, value], axis=1)
-        log_weights = log_joint - _history_log_density(history, prior, z)
-        ess = effective_sample_size(log_weights)
-        done = (ess >= TARGET_SHARE * n_draws) | (round_ == MAX_ROUNDS - 1)
-        for i in np.flatnonzero(done):
-            results[active[i]] = (z[i], log_weights[i], ess[i], select_mixture(history[-1], i))
+def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
+    n, n_draws = len(target.sequences.labels), len(draws.points)
+    out, active = _empty_posterior(n, draws), np.arange(n)
+    pool, proposal = _prior_pool(target, draws), None
+    for round_ in range(MAX_ROUNDS + 1):
+        if proposal is not None:
+            pool = _sample(pool, proposal, target, draws, round_)
+        log_weights = pool.log_target - np.log(pool.densities.mean(axis=0))
+        share = effective_sample_size(_last_log_weights(pool, n_draws)) / n_draws
+        together = effective_sample_size(log_weights) / n_draws
+        done = (share >= TARGET_SHARE) | (round_ == MAX_ROUNDS)
+        done |= (together >= TARGET_TOGETHER) & (round_ >= PATIENCE)
+        _settle(out, active[done], _summary(_select(pool, done), target.coordinates, draws))
+        lost = ~done & (share < LOST_SHARE)
+        if near is not None and round_ == 1 and lost.any():
+            anew = select_target(target, np.flatnonzero(lost))
+            _settle(out, active[lost], _infer(anew, draws, None))
+            done |= lost
         if done.all():
             break
-        go = ~done
-        active, z, log_joint = active[go], z[go], log_joint[go]
-        history = [select_mixture(q, go) for q in history]
-        weights = tempered(log_weights[go], 0.1 * TARGET_SHARE * n_draws)
-        history.append(refit(z, weights, N_COMPONENTS, PRIOR_WEIGHT))
-    return _summary(results, n_draws)
+        go = np.flatnonzero(~done)
+        active, pool, target = active[go], _select(pool, go), select_target(target, go)
+        if round_ > 0:
+            proposal = next_proposal(pool.v, log_weights[go], target)
+        elif near is None:
+            proposal = first_proposal(pool.v, log_weights[go], target)
+        else:
+            v = normal_scores(target.coordinates, np.swapaxes(near[0][go], 1, 2))
+            proposal = next_proposal(v[:, : pool.v.shape[1]], near[1][go], target)
+    return out
 
 
-def _history_log_density(history, prior, z) -> np.ndarray:
-    return logsumexp([log_density(q, prior, z) for q in history], axis=0) - np.log(len(history))
+def _empty_posterior(n: int, draws: Draws) -> Posterior:
+    n_draws, k = draws.points.shape
+    shapes = ((n, n_draws, k), (n, n_draws), (n,), (n,), (n, k), (n, k, k))
+    return Posterior(*(np.empty(shape) for shape in shapes))
 
 
-def log_target(z: np.ndarray, sequences: PackedSequences, family: Family) -> np.ndarray:
-    """log p(y_i | z) + log p(z) at each sequence's own points (n_sequences, n_points, k)."""
-    n, n_points, k = z.shape
-    psi = natural_parameters(family, z.reshape(n * n_points, k))
-    run = evaluations(sequences, repeats=n_points)
-    values = log_likelihood(psi, run, family.chart, family.noise_std)
-    return values.reshape(n, n_points) + log_prior_density(latent_prior(family), z)
+def _settle(out: Posterior, which: np.ndarray, found: Posterior) -> None:
+    """Write what was found of the sequences `which`."""
+    for whole, part in zip(out, found, strict=True):
+        whole[which] = part
 
 
-def effective_sample_size(log_weights: np.ndarray) -> np.ndarray:
-    """(sum w)^2 / sum w^2 over the last axis."""
-    return np.exp(2.0 * logsumexp(log_weights, axis=-1) - logsumexp(2.0 * log_weights, axis=-1))
+def _prior_pool(target: Target, draws: Draws) -> Pool:
+    """Draws of the prior, the same for all sequences."""
+    points = draws.points.T[None, : target.coordinates.n_moving]
+    v = np.repeat(points, len(target.sequences.labels), axis=0)
+    log_prior = log_normal(v)
+    prior = np.exp(log_prior)
+    return Pool(v, log_likelihoods(v, target) + log_prior, prior, (None,), prior[None])
 
 
-def tempered(log_weights: np.ndarray, least: float) -> np.ndarray:
-    """Normalised w^beta with the largest beta <= 1 whose effective sample size reaches `least`."""
-    low, high = np.zeros(len(log_weights)), np.ones(len(log_weights))
-    enough = effective_sample_size(log_weights) >= least
-    for _ in range(20):
-        middle = 0.5 * (low + high)
-        good = effective_sample_size(middle[:, None] * log_weights) >= least
-        low, high = np.where(good, middle, low), np.where(good, high, middle)
-    powered = np.where(enough, 1.0, low)[:, None] * log_weights
-    return np.exp(powered - logsumexp(powered, axis=1, keepdims=True))
-
-
-def _first_proposal(sequences, family, draws, starts, counts) -> Mixture:
-    """Components at the modes, by their Laplace evidence; much prior where little is observed."""
-    k = draws.points.shape[1]
-    modes, log_joint, factors = posterior_modes(sequences, family, draws.points, starts)
-    log_mass = log_joint + np.sum(np.log(np.einsum("njaa->nja", factors)), axis=-1)
-    shares = np.exp(log_mass - logsumexp(log_mass, axis=1, keepdims=True))
-    # Every mode keeps a share: Laplace masses of curved posteriors can be far off.
-    shares = 0.7 * shares + 0.3 / shares.shape[1]
-    prior = np.maximum(PRIOR_WEIGHT, 0.5 * np.exp(-counts / (2.0 * k)))[:, None]
-    return Mixture(np.concatenate([prior, (1.0 - prior) * shares], axis=1), modes, factors)
-
-
-def _summary(results, n_draws) -> Posterior:
-    """Moments over all points of a sequence; points of several rounds are resampled to n_draws."""
-    k = results[0][0].shape[1]
-    n = len(results)
-    z, log_weights = np.empty((n, n_draws, k)), np.empty((n, n_draws))
-    log_evidence, ess = np.empty(n), np.empty(n)
-    mean, cov = np.empty((n, k)), np.empty((n, k, k))
-    for i, (points, log_w, effective, _) in enumerate(results):
-        total = logsumexp(log_w)
-        weights = np.exp(log_w - total)
-        log_evidence[i], ess[i] = total - np.log(len(log_w)), effective
-        mean[i] = weights @ points
-        centred = points - mean[i]
-        cov[i] = (weights[:, None] * centred).T @ centred
-        if len(points) > n_draws:
-            points = points[systematic(weights[None], n_draws)[0]]
-            log_w, total = np.full(n_draws, -np.log(n_draws)), 0.0
-        z[i], log_weights[i] = points, log_w - total
-    return Posterior(
-        z, log_weights, log_evidence, ess, mean, cov, _join([r[3] for r in results], np.stack)
+def _sample(pool: Pool, proposal: Mixture, target: Target, draws: Draws, round_: int) -> Pool:
+    """The pool with one more round."""
+    k, n_draws = pool.v.shape[1], len(draws.points)
+    v = draw(proposal, draws.component[round_], draws.normal[round_, :k], draws.scale[round_])
+    log_prior = log_normal(v)
+    prior = np.exp(log_prior)
+    value = log_likelihoods(v, target) + log_prior
+    if len(pool.proposals) == WINDOW:
+        pool = _without_second_round(pool, n_draws)
+    proposals = (*pool.proposals, proposal)
+    there = [*pool.densities, density(proposal, pool.v, pool.prior)]
+    here = [prior if q is None else density(q, v, prior) for q in proposals]
+    return Pool(
+        np.concatenate([pool.v, v], axis=2),
+        np.concatenate([pool.log_target, value], axis=1),
+        np.concatenate([pool.prior, prior], axis=1),
+        proposals,
+        np.concatenate([np.stack(there), np.stack(here)], axis=2),
     )
+
+
+def _without_second_round(pool: Pool, n_draws: int) -> Pool:
+    """The first stays: draws of the prior hold down the weights of what all proposals miss."""
+    keep = np.r_[0:n_draws, 2 * n_draws : pool.v.shape[2]]
+    proposals = pool.proposals[:1] + pool.proposals[2:]
+    densities = np.delete(pool.densities, 1, axis=0)[:, :, keep]
+    parts = (pool.v[:, :, keep], pool.log_target[:, keep], pool.prior[:, keep])
+    return Pool(*parts, proposals, densities)
+
+
+def _select(pool: Pool, index: np.ndarray) -> Pool:
+    """The pool of some of the sequences."""
+    proposals = tuple(None if q is None else select_mixture(q, index) for q in pool.proposals)
+    parts = (pool.v[index], pool.log_target[index], pool.prior[index])
+    return Pool(*parts, proposals, pool.densities[:, index])
+
+
+def _last_log_weights(pool: Pool, n_draws: int) -> np.ndarray:
+    """Log weights of the last round by itself."""
+    return pool.log_target[:, -n_draws:] - np.log(pool.densities[-1, :, -n_draws:])
+
+
+def _summary(pool: Pool, coordinates: Coordinates, draws: Draws) -> Posterior:
+    """Moments and evidence from all points of the pool, and n_draws of them to keep."""
+    (n, k, n_points), n_draws = pool.v.shape, len(draws.points)
+    log_weights = pool.log_target - np.log(pool.densities.mean(axis=0))
+    top = log_weights.max(axis=1, keepdims=True)
+    weights = np.exp(log_weights - top)
+    evidence = (top + np.log(weights.mean(axis=1, keepdims=True)))[:, 0]
+    weights /= weights.sum(axis=1, keepdims=True)
+    # Coordinates that move nothing keep their prior, whatever the weights.
+    still = np.repeat(np.tile(draws.normal[0, k:], n_points // n_draws)[None], n, axis=0)
+    z = latents(coordinates, np.concatenate([pool.v, still], axis=1))
+    mean = z @ weights[:, :, None]
+    centred = z - mean
+    cov = (centred * weights[:, None]) @ np.swapaxes(centred, 1, 2)
+    kept, kept_weights = _last_or_resampled(z, weights, _last_log_weights(pool, n_draws))
+    return Posterior(
+        np.ascontiguousarray(np.swapaxes(kept, 1, 2)),
+        np.log(np.maximum(kept_weights, 1e-300)),
+        evidence,
+        effective_sample_size(log_weights),
+        mean[:, :, 0],
+        cov,
+    )
+
+
+def _last_or_resampled(z: np.ndarray, weights: np.ndarray, last_log_weights: np.ndarray) -> tuple:
+    """The points of the last round where they are good alone, else points resampled from all."""
+    n_draws = last_log_weights.shape[1]
+    last = np.exp(last_log_weights - last_log_weights.max(axis=1, keepdims=True))
+    last /= last.sum(axis=1, keepdims=True)
+    points = z[:, :, -n_draws:].copy()
+    poor = effective_sample_size(last_log_weights) < TARGET_SHARE * n_draws
+    picks = systematic(weights[poor], n_draws)[:, None]
+    points[poor] = np.take_along_axis(z[poor], picks, axis=2)
+    last[poor] = 1.0 / n_draws
+    return points, last

@@ -7,19 +7,19 @@ mean, standard deviation, quantiles and log density are exact up to the particle
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy.special import ndtri
 
+from mtds_sklearn import _particle_kernels
 from mtds_sklearn._scaling import Scaling
 from mtds_sklearn._sequences import PackedSequences, select_sequences
-from mtds_sklearn.inference._mixture import systematic
-from mtds_sklearn.model._lds import Chart
-from mtds_sklearn.model._likelihood import LOG_2PI, particle_outputs
+from mtds_sklearn.inference._target import particle_transitions
+from mtds_sklearn.model._lds import Chart, kind_slices
+from mtds_sklearn.model._likelihood import LOG_2PI
 
-# Values (row, particle, output) of all sequences that are held at a time.
-CHUNK_VALUES = 500_000
-# Quantiles are solved for on this many particles, resampled by weight.
-QUANTILE_PARTICLES = 512
-QUANTILE_STEPS, QUANTILE_TOLERANCE = 30, 1e-4
+# Values (row, output, particle) of all sequences that are held at a time.
+CHUNK_VALUES = 1_000_000
+# Nodes that the particles of a row are gathered on before quantiles are solved for.
+MAX_NODES = 512
 
 
 class Forecast(NamedTuple):
@@ -59,6 +59,64 @@ class Particles(NamedTuple):
     chart: Chart
 
 
+class Run(NamedTuple):
+    """Particles side by side, (n_sequences, entries, n_particles), and the states on their way.
+
+    Attributes
+    ----------
+    psi : ndarray of shape (n_sequences, n_natural, n_particles)
+    transition : ndarray of shape (n_sequences, n_entries, n_particles)
+    state : ndarray of shape (n_sequences, n_states, n_particles)
+        Handed to the next row.
+    chart : Chart
+    """
+
+    psi: np.ndarray
+    transition: np.ndarray
+    state: np.ndarray
+    chart: Chart
+
+
+def start_run(psi: np.ndarray, chart: Chart) -> Run:
+    """Particles (n_sequences, n_natural, n_particles) before the first row."""
+    psi = np.ascontiguousarray(psi)
+    state = psi[:, kind_slices(chart.shape)["x0"]].copy()
+    return Run(psi, particle_transitions(psi, chart.shape), state, chart)
+
+
+def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = None) -> tuple:
+    """Run the particles through all rows of their sequences.
+
+    Parameters
+    ----------
+    skip : ndarray of int, shape (n_sequences,), optional
+        Rows of each sequence whose outputs are not wanted.
+
+    Returns
+    -------
+    yhat : ndarray of shape (n_rows - sum of skip, n_outputs, n_particles)
+    run : Run
+        With the states after the last rows.
+    """
+    n_rows = np.diff(sequences.offsets)
+    skip = np.zeros_like(n_rows) if skip is None else skip
+    start = np.concatenate([[0], np.cumsum(n_rows - skip)])
+    shape = run.chart.shape
+    yhat = np.empty((start[-1], shape.n_outputs, run.psi.shape[2]))
+    state = run.state.copy()
+    _particle_kernels.simulate(
+        run.transition, run.psi, state, (sequences.offsets[:-1], n_rows, skip, start),
+        (sequences.inputs, sequences.outputs, sequences.observed), tuple(shape), run.chart.gain,
+        yhat,
+    )  # fmt: skip
+    return yhat, run._replace(state=state)
+
+
+def noise_variances(psi: np.ndarray, noise_std: np.ndarray) -> np.ndarray:
+    """Variances (..., n_outputs, n_particles) of the noise, psi (..., n_natural, n_particles)."""
+    return (noise_std[..., None] * np.exp(psi[..., -1:, :])) ** 2
+
+
 def forecast_rows(
     sequences: PackedSequences,
     particles: Particles,
@@ -73,111 +131,140 @@ def forecast_rows(
     targets : ndarray of shape (n_rows, n_outputs) or None
         NaN where no log density is wanted.
     """
-    n_rows, p = sequences.outputs.shape
-    if targets is None:
-        targets = np.full((n_rows, p), np.nan)
-    per_row = particles.psi.shape[1] * p
+    most_rows = max(1, CHUNK_VALUES // (particles.psi.shape[1] * sequences.outputs.shape[1]))
     parts = []
-    for index in _chunks(np.diff(sequences.offsets), max(1, CHUNK_VALUES // per_row)):
-        part = select_sequences(sequences, index)
+    for index in _chunks(np.diff(sequences.offsets), most_rows):
         rows = slice(sequences.offsets[index[0]], sequences.offsets[index[-1] + 1])
-        yhat, _ = particle_outputs(particles.psi[index], part, particles.chart)
-        sequence = np.repeat(index, np.diff(part.offsets))
-        parts.append(mixture_forecast(yhat, particles, sequence, levels, targets[rows]))
-    return Forecast(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        run = start_run(np.swapaxes(particles.psi[index], 1, 2), particles.chart)
+        part = select_sequences(sequences, index)
+        weighed = (particles.log_weights[index], particles.noise_std[index])
+        wanted = None if targets is None else targets[rows]
+        parts.append(forecast_run(run, weighed, part, levels, wanted))
+    return join_forecasts(parts)
 
 
 def _chunks(lengths: np.ndarray, most_rows: int) -> list:
     """Consecutive runs of sequences with at most `most_rows` rows, or one sequence."""
-    number = np.cumsum(lengths) // most_rows
-    return np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(number)) + 1)
+    parts, first, total = [], 0, 0
+    for i, length in enumerate(lengths):
+        if i > first and total + length > most_rows:
+            parts.append(np.arange(first, i))
+            first, total = i, 0
+        total += length
+    return [*parts, np.arange(first, len(lengths))]
 
 
-def mixture_forecast(
-    yhat: np.ndarray, particles: Particles, sequence: np.ndarray, levels, targets
+def join_forecasts(parts: list) -> Forecast:
+    """Forecasts of rows one after the other."""
+    return Forecast(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def forecast_run(
+    run: Run,
+    weighed: tuple,
+    sequences: PackedSequences,
+    levels: np.ndarray,
+    targets: np.ndarray | None,
 ) -> Forecast:
-    """Moments, quantiles and log density of rows whose particles' outputs are yhat.
+    """Forecast every packed row from the states of the particles before the first.
 
     Parameters
     ----------
-    yhat : ndarray of shape (n_rows, n_particles, n_outputs)
-    sequence : ndarray of int, shape (n_rows,)
-        Which sequence's weights, noise level and noise each row has.
+    weighed : tuple of log weights (n_sequences, n_particles) and noise_std (n_sequences, n_outputs)
+    levels, targets
+        As in `forecast_rows`.
     """
-    log_weights = particles.log_weights[sequence][..., None]
-    level = np.exp(particles.psi[..., -1])[sequence][..., None]
-    std = level * particles.noise_std[sequence][:, None, :]
-    weights = np.exp(log_weights)
-    mean = np.sum(weights * yhat, axis=1)
-    variance = np.sum(weights * ((yhat - mean[:, None]) ** 2 + std**2), axis=1)
+    yhat, _ = run_through(run, sequences)
+    weights, variance = np.exp(weighed[0]), noise_variances(run.psi, weighed[1])
+    if targets is None:
+        targets = np.full(sequences.outputs.shape, np.nan)
+    parts = []
+    for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
+        rows = slice(first, last)
+        parts.append(
+            mixture_forecast(yhat[rows], weights[i : i + 1], variance[i], levels, targets[rows])
+        )
+    return join_forecasts(parts)
+
+
+def mixture_forecast(
+    yhat: np.ndarray,
+    weights: np.ndarray,
+    variance: np.ndarray,
+    levels: np.ndarray,
+    targets: np.ndarray,
+) -> Forecast:
+    """Moments, quantiles and log density of rows of one sequence.
+
+    Parameters
+    ----------
+    yhat : ndarray of shape (n_rows, n_outputs, n_particles)
+    weights : ndarray of shape (n_rows, n_particles) or (1, n_particles)
+        Each row sums to 1.
+    variance : ndarray of shape (n_outputs, n_particles)
+        Of the noise.
+    targets : ndarray of shape (n_rows, n_outputs)
+        NaN where no log density is wanted.
+    """
+    columns = weights[:, :, None]
+    mean = yhat @ columns
+    spread = ((yhat - mean) ** 2) @ columns + variance @ columns
     return Forecast(
-        mean,
-        np.sqrt(variance),
-        _quantiles(yhat, std, particles, sequence, levels),
-        _log_density(yhat, std, log_weights, targets),
+        mean[..., 0],
+        np.sqrt(spread[..., 0]),
+        _quantiles(yhat, weights, variance, levels),
+        _log_density(yhat, weights, variance, targets),
     )
 
 
-def _log_density(yhat, std, log_weights, targets) -> np.ndarray:
-    wanted = np.flatnonzero(np.isfinite(targets).any(axis=1))
+def _log_density(yhat, weights, variance, targets) -> np.ndarray:
     out = np.full(targets.shape, np.nan)
-    standard = (targets[wanted, None] - yhat[wanted]) / std[wanted]
-    parts = log_weights[wanted] - 0.5 * (standard**2 + LOG_2PI) - np.log(std[wanted])
-    out[wanted] = logsumexp(parts, axis=1)
-    return out
-
-
-def _quantiles(yhat, std, particles, sequence, levels) -> np.ndarray:
-    """Solve mixture cdf = level for every row by Newton steps kept inside a shrinking bracket."""
-    n_rows, n_particles, p = yhat.shape
-    out = np.empty((n_rows, p, len(levels)))
-    if len(levels) == 0 or n_rows == 0:
+    wanted = np.flatnonzero(np.isfinite(targets).any(axis=1))
+    if len(wanted) == 0:
         return out
-    keep = systematic(np.exp(particles.log_weights), min(QUANTILE_PARTICLES, n_particles))[sequence]
-    centre = np.take_along_axis(yhat, keep[..., None], axis=1)
-    scale = np.take_along_axis(np.broadcast_to(std, yhat.shape), keep[..., None], axis=1)
-    for j, level in enumerate(levels):
-        for o in range(p):
-            out[:, o, j] = _solve_level(level, centre[..., o], scale[..., o])
+    own = weights if len(weights) == 1 else weights[wanted]
+    exponent = (targets[wanted, :, None] - yhat[wanted]) ** 2 / (-2.0 * variance)
+    exponent += np.log(np.maximum(own, 1e-300))[:, None] - 0.5 * (np.log(variance) + LOG_2PI)
+    top = exponent.max(axis=2)
+    out[wanted] = top + np.log(np.sum(np.exp(exponent - top[..., None]), axis=2))
     return out
 
 
-def _solve_level(level: float, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Solve mean_s Phi((x - centre_s) / scale_s) = level; arrays (n_rows, n_particles)."""
-    shifted = centre + scale * ndtri(level)
-    low, high = shifted.min(axis=1), shifted.max(axis=1)
-    x = shifted.mean(axis=1)
-    todo = np.arange(len(x))
-    for _ in range(QUANTILE_STEPS):
-        here = x[todo]
-        standard = (here[:, None] - centre[todo]) / scale[todo]
-        excess = ndtr(standard).mean(axis=1) - level
-        slope = np.mean(np.exp(-0.5 * standard**2) / scale[todo], axis=1) / np.sqrt(2.0 * np.pi)
-        low[todo] = np.where(excess > 0.0, low[todo], here)
-        high[todo] = np.where(excess > 0.0, here, high[todo])
-        newton = here - excess / np.maximum(slope, 1e-300)
-        inside = (newton > low[todo]) & (newton < high[todo])
-        x[todo] = np.where(inside, newton, 0.5 * (low[todo] + high[todo]))
-        todo = todo[np.abs(excess) > QUANTILE_TOLERANCE]
-        if len(todo) == 0:
-            break
-    return x
+def _quantiles(yhat, weights, variance, levels) -> np.ndarray:
+    out = np.empty((*yhat.shape[:2], len(levels)))
+    if out.size:
+        levels = np.ascontiguousarray(levels, dtype=np.float64)
+        own = np.ascontiguousarray(np.broadcast_to(weights, (len(yhat), weights.shape[1])))
+        _particle_kernels.mixture_quantiles(
+            yhat, np.sqrt(variance), own, levels, ndtri(levels), MAX_NODES, out
+        )
+    return out
 
 
 def sample_paths(
     sequences: PackedSequences, particles: Particles, n_samples: int, rng: np.random.RandomState
 ) -> np.ndarray:
     """Sample paths (n_rows, n_outputs, n_samples), noise included, one particle a path."""
-    n, p = len(sequences.labels), sequences.outputs.shape[1]
-    edges = np.cumsum(np.exp(particles.log_weights), axis=1)
-    uniform = rng.uniform(size=(n, n_samples, 1)) * edges[:, None, -1:]
-    picks = np.minimum(np.sum(uniform > edges[:, None], axis=2), edges.shape[1] - 1)
-    psi = particles.psi[np.arange(n)[:, None], picks]
-    yhat, _ = particle_outputs(psi, sequences, particles.chart)
-    sequence = np.repeat(np.arange(n), np.diff(sequences.offsets))
-    std = np.exp(psi[..., -1])[sequence][..., None] * particles.noise_std[sequence][:, None]
-    noise = rng.standard_normal((len(sequence), n_samples, p))
-    return np.moveaxis(yhat + std * noise, 1, 2)
+    run = start_run(np.swapaxes(particles.psi, 1, 2), particles.chart)
+    return sample_run(run, (particles.log_weights, particles.noise_std), sequences, n_samples, rng)
+
+
+def sample_run(
+    run: Run, weighed: tuple, sequences: PackedSequences, n_samples: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """As `sample_paths`, from the states of the particles before the first row."""
+    n = len(sequences.labels)
+    edges = np.cumsum(np.exp(weighed[0]), axis=1)
+    uniform = rng.uniform(size=(n, n_samples)) * edges[:, -1:]
+    picks = np.stack(
+        [np.searchsorted(*pair, side="right") for pair in zip(edges, uniform, strict=True)]
+    )
+    picks = np.minimum(picks, edges.shape[1] - 1)[:, None]
+    chosen = [np.take_along_axis(part, picks, axis=2) for part in run[:3]]
+    yhat, _ = run_through(Run(*chosen, run.chart), sequences)
+    variance = noise_variances(chosen[0], weighed[1])
+    std = np.sqrt(np.repeat(variance, np.diff(sequences.offsets), axis=0))
+    return yhat + std * rng.standard_normal(yhat.shape)
 
 
 def in_units(forecast: Forecast, scaling: Scaling) -> Forecast:

@@ -1,24 +1,51 @@
 """Forecasts at a fixed horizon: row t from the outputs up to row t - h, for every t in one pass.
 
 The posterior after c rows serves the rows after it as well: its particles are re-weighted by the
-likelihood of each new row, as long as their effective sample size allows; then the posterior is
-inferred afresh. So a sequence of T rows costs a few posteriors, not T.
+likelihood of each new row, as long as their effective sample size allows; then a new posterior is
+inferred, starting from the weighted particles. So a sequence of T rows costs a few posteriors.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from scipy.special import logsumexp
 
 from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences, truncate_sequences
-from mtds_sklearn.inference._adaptive_is import Draws, effective_sample_size, infer
-from mtds_sklearn.inference._forecast import Forecast, Particles, mixture_forecast
-from mtds_sklearn.model._likelihood import LOG_2PI, particle_outputs
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn.inference._draws import Draws
+from mtds_sklearn.inference._forecast import (
+    Forecast,
+    join_forecasts,
+    mixture_forecast,
+    noise_variances,
+    run_through,
+    start_run,
+)
+from mtds_sklearn.inference._mixture import effective_sample_size
+from mtds_sklearn.inference._target import particle_parameters
+from mtds_sklearn.model._likelihood import LOG_2PI
+from mtds_sklearn.model._task_map import Family
 
 # Share of the draws that must stay effective before a posterior is inferred afresh.
 REFRESH_SHARE = 0.25
-CHUNK_SEQUENCES = 20
+CHUNK_SEQUENCES = 16
 # Rows beyond the known ones that a posterior is tried on; or as many as are known, if that is more.
 LOOK_AHEAD = 8
+
+
+class Ahead(NamedTuple):
+    """What the particles of one sequence say of the rows after those that are known.
+
+    Attributes
+    ----------
+    yhat : ndarray of shape (n_ahead, n_outputs, n_particles)
+    variance : ndarray of shape (n_outputs, n_particles)
+    log_weights : ndarray of shape (n_ahead + 1, n_particles)
+        After 0, 1, ... of these rows.
+    """
+
+    yhat: np.ndarray
+    variance: np.ndarray
+    log_weights: np.ndarray
 
 
 def forecast_at_horizon(
@@ -30,89 +57,83 @@ def forecast_at_horizon(
     targets: np.ndarray | None,
 ) -> Forecast:
     """Forecast packed row t of every sequence from what is observed up to row t - horizon."""
+    if targets is None:
+        targets = np.full(sequences.outputs.shape, np.nan)
     parts = []
     for first in range(0, len(sequences.labels), CHUNK_SEQUENCES):
         index = np.arange(first, min(first + CHUNK_SEQUENCES, len(sequences.labels)))
-        part = select_sequences(sequences, index)
         rows = slice(sequences.offsets[index[0]], sequences.offsets[index[-1] + 1])
-        wanted = None if targets is None else targets[rows]
-        parts.append(_forecast(part, family, draws, horizon, levels, wanted))
-    return Forecast(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        part = select_sequences(sequences, index)
+        parts.append(_forecast(part, family, draws, horizon, levels, targets[rows]))
+    return join_forecasts(parts)
 
 
 def _forecast(sequences, family, draws, horizon, levels, targets) -> Forecast:
-    n_rows, p = sequences.outputs.shape
-    if targets is None:
-        targets = np.full((n_rows, p), np.nan)
+    lengths, shape = np.diff(sequences.offsets), targets.shape
     out = Forecast(
-        np.empty((n_rows, p)),
-        np.empty((n_rows, p)),
-        np.empty((n_rows, p, len(levels))),
-        np.empty((n_rows, p)),
+        np.empty(shape), np.empty(shape), np.empty((*shape, len(levels))), np.empty(shape)
     )
-    lengths = np.diff(sequences.offsets)
-    known = np.zeros(len(lengths), dtype=np.int64)
-    active = np.arange(len(lengths))
+    active, known, near = np.arange(len(lengths)), np.zeros(len(lengths), dtype=np.int64), None
     while len(active):
-        ahead = known[active] + np.maximum(LOOK_AHEAD, known[active]) + horizon
         part = select_sequences(sequences, active)
-        part = truncate_sequences(part, np.minimum(ahead, lengths[active]))
-        particles = _posterior_after(part, known[active], family, draws)
-        yhat, _ = particle_outputs(particles.psi, part, particles.chart)
-        for i, task in enumerate(active):
-            rows = np.arange(part.offsets[i], part.offsets[i + 1])
-            log_w = _weights_after(yhat[rows], particles, i, part, rows, known[task])
-            # Posteriors after known, known + 1, ... rows are served until one is too thin.
-            log_w = log_w[: max(1, len(rows) - known[task] - horizon + 1)]
-            thin = effective_sample_size(log_w) < REFRESH_SHARE * log_w.shape[1]
-            served = 1 + int(np.argmax(np.append(thin[1:], True)))
-            first = 0 if known[task] == 0 else known[task] + horizon - 1
-            t = np.arange(first, min(known[task] + served + horizon - 1, len(rows)))
-            after = np.maximum(t - horizon + 1, 0) - known[task]
-            at = sequences.offsets[task] + t
-            here = mixture_forecast(
-                yhat[rows[t]], _reweighted(particles, i, log_w), after, levels, targets[at]
-            )
+        posterior = infer(_known_part(part, known), family, draws, near)
+        log_weights = posterior.log_weights.copy()
+        for i, ahead in enumerate(_look_ahead(part, posterior, known, horizon, family)):
+            n_served = _served(ahead.log_weights, horizon)
+            # The first posterior, of no row, serves the first `horizon` rows alike.
+            begin = 0 if known[i] == 0 else horizon - 1
+            t = np.arange(begin, min(n_served + horizon - 1, len(ahead.yhat)))
+            weights = np.exp(ahead.log_weights[np.maximum(t - horizon + 1, 0)])
+            at = sequences.offsets[active[i]] + known[i] + t
+            here = mixture_forecast(ahead.yhat[t], weights, ahead.variance, levels, targets[at])
             for whole, piece in zip(out, here, strict=True):
                 whole[at] = piece
-            known[task] += served
-        active = active[known[active] + horizon - 1 < lengths[active]]
+            known[i] += n_served
+            log_weights[i] = ahead.log_weights[min(n_served, len(ahead.yhat))]
+        go = known + horizon - 1 < lengths[active]
+        active, known, near = active[go], known[go], (posterior.z[go], log_weights[go])
     return out
 
 
-def _posterior_after(sequences, known, family, draws) -> Particles:
-    """Particles of every sequence given its first `known` rows."""
+def _known_part(sequences: PackedSequences, known: np.ndarray) -> PackedSequences:
+    """The first `known` rows of every sequence; one row with nothing observed if there are none."""
     kept = truncate_sequences(sequences, np.maximum(known, 1))
-    if np.any(known == 0):
-        hide = np.repeat(known == 0, np.diff(kept.offsets))[:, None]
-        kept = kept._replace(
-            observed=frozen(kept.observed & ~hide),
-            outputs=frozen(np.where(hide, 0.0, kept.outputs)),
-        )
-    posterior = infer(kept, family, draws)
-    noise = np.broadcast_to(family.noise_std, (len(known), len(family.noise_std)))
-    psi = natural_parameters(family, posterior.z)
-    return Particles(psi, posterior.log_weights, noise, family.chart)
-
-
-def _reweighted(particles: Particles, i: int, log_weights: np.ndarray) -> Particles:
-    """Sequence i's particles under several sets of weights (n_prefixes, n_particles)."""
-    n = len(log_weights)
-    return Particles(
-        np.broadcast_to(particles.psi[i], (n, *particles.psi[i].shape)),
-        log_weights,
-        np.broadcast_to(particles.noise_std[i], (n, particles.noise_std.shape[1])),
-        particles.chart,
+    hide = np.repeat(known == 0, np.diff(kept.offsets))[:, None]
+    return kept._replace(
+        observed=frozen(kept.observed & ~hide), outputs=frozen(np.where(hide, 0.0, kept.outputs))
     )
 
 
-def _weights_after(yhat, particles, i, sequences, rows, known) -> np.ndarray:
-    """Log weights (n_prefixes, n_particles) after known, known + 1, ... rows of sequence i."""
-    std = np.exp(particles.psi[i, :, -1:]) * particles.noise_std[i]
-    later = rows[known:]
-    standard = (sequences.outputs[later][:, None] - yhat[known:]) / std
-    step = -0.5 * (standard**2 + LOG_2PI) - np.log(std)
-    step = np.sum(np.where(sequences.observed[later][:, None], step, 0.0), axis=2)
-    start = particles.log_weights[i]
-    log_w = start + np.vstack([np.zeros((1, len(start))), np.cumsum(step, axis=0)])
-    return log_w - logsumexp(log_w, axis=1, keepdims=True)
+def _look_ahead(sequences, posterior, known, horizon, family):
+    """Yield the `Ahead` of every sequence."""
+    n_ahead = np.maximum(LOOK_AHEAD, known) + horizon
+    lengths = np.minimum(known + n_ahead, np.diff(sequences.offsets))
+    part = truncate_sequences(sequences, lengths)
+    psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
+    yhat, _ = run_through(start_run(psi, family.chart), part, skip=known)
+    variance = noise_variances(psi, family.noise_std)
+    ends = np.cumsum(lengths - known)
+    for i, end in enumerate(ends):
+        rows = slice(part.offsets[i] + known[i], part.offsets[i + 1])
+        here = yhat[end - (lengths[i] - known[i]) : end]
+        data = (part.outputs[rows, :, None], part.observed[rows])
+        yield Ahead(
+            here, variance[i], _weights_after(posterior.log_weights[i], here, variance[i], data)
+        )
+
+
+def _weights_after(log_weights, yhat, variance, data) -> np.ndarray:
+    """Normalised log weights (n_ahead + 1, n_particles) after 0, 1, ... more rows."""
+    outputs, observed = data
+    step = -0.5 * ((outputs - yhat) ** 2 / variance + np.log(variance) + LOG_2PI)
+    step = np.einsum("tos,to->ts", step, observed.astype(np.float64))
+    log_w = np.concatenate([log_weights[None], log_weights + np.cumsum(step, axis=0)])
+    top = log_w.max(axis=1, keepdims=True)
+    return log_w - top - np.log(np.sum(np.exp(log_w - top), axis=1, keepdims=True))
+
+
+def _served(log_weights: np.ndarray, horizon: int) -> int:
+    """How many posteriors, after 0, 1, ... more rows, are served until one is too thin."""
+    useful = log_weights[1 : max(1, len(log_weights) - horizon)]
+    thin = effective_sample_size(useful) < REFRESH_SHARE * log_weights.shape[1]
+    return 1 + int(np.argmax(np.append(thin, True)))

@@ -1,25 +1,30 @@
-"""Mixtures of Student t and Gaussian components, one mixture per sequence, all sequences at once.
+"""Proposals: mixtures of Student t components and the prior, one mixture per sequence.
 
 A proposal has J adapted Student t components, whose tails are heavier than any Gaussian's, and one
-more: the prior p(z) itself, which keeps the importance weights bounded.
+more: the prior N(0, I) itself, which keeps the importance weights bounded. Points stand side by
+side, (n_sequences, k, n_points).
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln, logsumexp, ndtri
-from scipy.stats import chi2
+from scipy.special import gammaln
 
-from mtds_sklearn.model._latent_prior import LatentPrior, latents_from_normal, log_prior_density
+from mtds_sklearn import _particle_kernels
 
-DEGREES_OF_FREEDOM = 8.0
-# Pseudo-observations by which a component's old mean and covariance count in a refit.
-MEAN_STRENGTH, COV_STRENGTH = 1.0, 4.0
+DEGREES_OF_FREEDOM = 8
+# Pseudo-observations by which a component's first mean counts in a fit, and, for every dimension,
+# its first covariance.
+MEAN_STRENGTH, COV_STRENGTH = 1.0, 2.0
+# Pseudo-observations of every component.
+SHARE_STRENGTH = 0.1
 EM_STEPS = 3
+# Bisection of the logarithm of a temperature.
+LOG_LEAST_POWER, TEMPERING_STEPS = -20.0, 10
 
 
 class Mixture(NamedTuple):
-    """Proposal mixtures of N sequences.
+    """Proposals of N sequences.
 
     Attributes
     ----------
@@ -36,102 +41,152 @@ class Mixture(NamedTuple):
 
 
 def select_mixture(mixture: Mixture, index) -> Mixture:
-    """Mixtures of some of the sequences."""
+    """Proposals of some of the sequences."""
     return Mixture(*(part[index] for part in mixture))
 
 
-def draw(mixture: Mixture, prior: LatentPrior, uniform: np.ndarray) -> np.ndarray:
-    """Points (n_sequences, n_draws, k) from uniform numbers (n_draws, k + 2) in (0, 1).
+def make_mixture(prior_weight, shares: np.ndarray, means: np.ndarray, covs: np.ndarray) -> Mixture:
+    """Components with shares (n_sequences, n_components), and the prior with its own weight."""
+    prior = np.broadcast_to(prior_weight, len(shares))[:, None]
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    weights = np.concatenate([prior, (1.0 - prior) * shares], axis=1)
+    return Mixture(weights, means, np.linalg.cholesky(0.5 * (covs + np.swapaxes(covs, -1, -2))))
 
-    The first number chooses the component, the second the scale of its tail, the others its
-    direction, so that quasi-random numbers give quasi-random points.
+
+def blend(first: Mixture, second: Mixture, share: np.ndarray) -> Mixture:
+    """The components of two mixtures, the first's with a share (n_sequences,) of the weight."""
+    share = share[:, None]
+    weights = np.concatenate([share * first.weights, (1.0 - share) * second.weights[:, 1:]], axis=1)
+    weights[:, 0] += (1.0 - share[:, 0]) * second.weights[:, 0]
+    means = np.concatenate([first.means, second.means], axis=1)
+    return Mixture(weights, means, np.concatenate([first.factors, second.factors], axis=1))
+
+
+def draw(
+    mixture: Mixture, component: np.ndarray, normal: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    """Points of every mixture from the same numbers.
+
+    Parameters
+    ----------
+    component : ndarray of shape (n_points,)
+        Uniform; chooses the component.
+    normal : ndarray of shape (k, n_points)
+        Standard normal.
+    scale : ndarray of shape (n_points,)
+        What makes a normal number Student t.
+
+    Returns
+    -------
+    v : ndarray of shape (n_sequences, k, n_points)
     """
     edges = np.cumsum(mixture.weights, axis=1)
-    which = np.sum(uniform[None, :, 0, None] * edges[:, None, -1:] > edges[:, None, :-1], axis=2)
-    normal = ndtri(uniform[:, 2:])
-    tail = np.sqrt(chi2.ppf(uniform[:, 1], DEGREES_OF_FREEDOM) / DEGREES_OF_FREEDOM)
-    component = np.maximum(which - 1, 0)
-    rows = np.arange(len(which))[:, None]
-    factor = mixture.factors[rows, component]
-    step = np.einsum("nsij,sj->nsi", factor, normal / tail[:, None])
-    from_prior = latents_from_normal(prior, normal)
-    return np.where(which[..., None] == 0, from_prior, mixture.means[rows, component] + step)
+    which = np.sum(component[:, None] * edges[:, None, -1:] > edges[:, None, :-1], axis=2)
+    rows, chosen = np.arange(len(which))[:, None], np.maximum(which - 1, 0)
+    step = np.einsum("nsij,js->nis", mixture.factors[rows, chosen], normal * scale)
+    step += np.swapaxes(mixture.means[rows, chosen], 1, 2)
+    return np.where(which[:, None] == 0, normal, step)
 
 
-def log_density(mixture: Mixture, prior: LatentPrior, z: np.ndarray) -> np.ndarray:
-    """Log density (n_sequences, n_points) of each sequence's mixture at its own points."""
-    parts = component_log_densities(mixture, z)
-    from_prior = log_prior_density(prior, z)[:, None]
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)[..., None]
-    return logsumexp(np.concatenate([from_prior, parts], axis=1) + log_weights, axis=1)
-
-
-def component_log_densities(mixture: Mixture, z: np.ndarray) -> np.ndarray:
-    """Student t log densities (n_sequences, n_components, n_points)."""
-    k, nu = z.shape[-1], DEGREES_OF_FREEDOM
-    inverse = np.linalg.inv(mixture.factors)
-    centre = np.einsum("njab,njb->nja", inverse, mixture.means)
-    standard = z[:, None] @ np.swapaxes(inverse, -1, -2) - centre[:, :, None]
+def component_densities(mixture: Mixture, v: np.ndarray) -> np.ndarray:
+    """Student t densities (n_sequences, n_components, n_points) of all components at all points."""
+    k, nu = v.shape[1], DEGREES_OF_FREEDOM
     log_det = np.sum(np.log(np.einsum("njaa->nja", mixture.factors)), axis=-1)
     constant = gammaln(0.5 * (nu + k)) - gammaln(0.5 * nu) - 0.5 * k * np.log(nu * np.pi)
-    tail = np.log1p(np.einsum("njsa,njsa->njs", standard, standard) / nu)
-    return constant - log_det[..., None] - 0.5 * (nu + k) * tail
+    out = np.empty((len(v), mixture.means.shape[1], v.shape[2]))
+    _particle_kernels.component_densities(
+        np.ascontiguousarray(v), mixture.means, np.linalg.inv(mixture.factors),
+        np.exp(constant - log_det), nu, out,
+    )  # fmt: skip
+    return out
 
 
-def refit(z: np.ndarray, weights: np.ndarray, n_components: int, prior_weight: float) -> Mixture:
-    """Mixtures fitted to weighted points (n_sequences, n_points, k) by EM with a conjugate prior.
+def density(mixture: Mixture, v: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Densities (n_sequences, n_points) of mixtures at their points; `prior` is N(v; 0, I)."""
+    parts = mixture.weights[:, None, 1:] @ component_densities(mixture, v)
+    return parts[:, 0] + mixture.weights[:, :1] * prior
 
-    Components start at points resampled by weight, as wide as the whole cloud shrunk by
-    n_components^(-1/k); old means and covariances count like a few observations, so that a
+
+def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
+    """Mixtures fitted to weighted points by EM with a conjugate prior around the start.
+
+    A component's mean and covariance at the start count like a few observations, so that a
     component held by few points keeps a proper covariance (Cappe et al. 2008, with a
     normal-inverse-Wishart prior).
+
+    Parameters
+    ----------
+    start : Mixture
+        Its prior's weight is kept.
+    v : ndarray of shape (n_sequences, k, n_points)
+    weights : ndarray of shape (n_sequences, n_points)
+        Each row sums to 1.
     """
-    n, _, k = z.shape
-    effective = 1.0 / np.sum(weights**2, axis=1)
-    mean = np.einsum("ns,nsk->nk", weights, z)
-    centred = z - mean[:, None]
-    spread = np.einsum("ns,nsi,nsj->nij", weights, centred, centred)
-    spread = spread + 1e-9 * np.eye(k) * (1.0 + np.trace(spread, axis1=1, axis2=2))[:, None, None]
-    picks = systematic(weights, n_components)
-    means = z[np.arange(n)[:, None], picks]
-    covs = np.repeat(spread[:, None] * n_components ** (-1.0 / k), n_components, axis=1)
-    shares = np.full((n, n_components), 1.0 / n_components)
+    size = (1.0 / np.sum(weights**2, axis=1))[:, None]
+    moments = np.swapaxes(_monomials(v), 1, 2)
+    shares, first_covs = start.weights[:, 1:], start.factors @ np.swapaxes(start.factors, 2, 3)
+    mixture, strength = start, COV_STRENGTH * v.shape[1]
     for _ in range(EM_STEPS):
-        mixture = _assemble(shares, means, covs, 0.0)
-        joint = component_log_densities(mixture, z) + np.log(shares)[..., None]
-        belongs = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)) * weights[:, None]
-        count = effective[:, None] * belongs.sum(axis=2)
-        centre = belongs @ z / np.maximum(belongs.sum(axis=2), 1e-300)[..., None]
+        belongs = component_densities(mixture, v) * shares[..., None]
+        belongs *= (weights / np.maximum(belongs.sum(axis=1), 1e-300))[:, None]
+        mass, centre, scatter = _central_moments(belongs @ moments, v.shape[1])
+        count = size * mass
+        gap = centre - start.means
         pull = MEAN_STRENGTH / (count + MEAN_STRENGTH)
-        gap = centre - means
-        second = np.einsum("njs,nsa,nsb->njab", belongs, z, z, optimize=True)
-        second = effective[:, None, None, None] * second - count[..., None, None] * _outer(centre)
-        covs = (second + COV_STRENGTH * covs + (count * pull)[..., None, None] * _outer(gap)) / (
-            count + COV_STRENGTH
-        )[..., None, None]
-        covs = covs + 1e-9 * spread[:, None]
-        means = centre - pull[..., None] * gap
-        shares = (count + 1.0 / n_components) / np.sum(
-            count + 1.0 / n_components, axis=1, keepdims=True
-        )
-    return _assemble(shares, means, covs, prior_weight)
+        covs = strength * first_covs + (count * pull)[..., None, None] * _outer(gap)
+        covs = (size[..., None, None] * scatter + covs) / (count + strength)[..., None, None]
+        shares = count + SHARE_STRENGTH
+        mixture = make_mixture(start.weights[:, 0], shares, centre - pull[..., None] * gap, covs)
+    return mixture
+
+
+def _monomials(v: np.ndarray) -> np.ndarray:
+    """1, v and the upper triangle of v v' (n_sequences, 1 + k + k (k + 1) / 2, n_points)."""
+    rows, columns = np.triu_indices(v.shape[1])
+    one = np.ones((len(v), 1, v.shape[2]))
+    return np.concatenate([one, v, v[:, rows] * v[:, columns]], axis=1)
+
+
+def _central_moments(sums: np.ndarray, k: int) -> tuple:
+    """Mass, mean and scatter about the mean of every component from its sums of monomials."""
+    mass = sums[..., 0]
+    centre = sums[..., 1 : k + 1] / np.maximum(mass, 1e-300)[..., None]
+    rows, columns = np.triu_indices(k)
+    second = np.empty((*mass.shape, k, k))
+    second[..., rows, columns] = second[..., columns, rows] = sums[..., k + 1 :]
+    return mass, centre, second - mass[..., None, None] * _outer(centre)
 
 
 def _outer(x: np.ndarray) -> np.ndarray:
     return x[..., :, None] * x[..., None, :]
 
 
-def _assemble(shares, means, covs, prior_weight) -> Mixture:
-    weights = np.concatenate(
-        [np.full((len(shares), 1), prior_weight), (1.0 - prior_weight) * shares], axis=1
-    )
-    return Mixture(weights, means, np.linalg.cholesky(covs))
-
-
 def systematic(weights: np.ndarray, n: int) -> np.ndarray:
-    """Indices (n_sequences, n) of systematic resampling, offset 1/2; rows of weights sum to 1."""
+    """Indices (n_sequences, n) of systematic resampling with the offset 1/2."""
+    # One search for all rows: each row's cumulative weights are moved to an interval of their own.
+    rows, n_points = np.arange(len(weights))[:, None], weights.shape[1]
     edges = np.cumsum(weights, axis=1)
-    levels = (np.arange(n) + 0.5) / n
-    picks = np.stack([np.searchsorted(row, levels * row[-1]) for row in edges])
-    return np.minimum(picks, weights.shape[1] - 1)
+    edges = rows + edges / edges[:, -1:]
+    picks = np.searchsorted(edges.ravel(), (rows + (np.arange(n) + 0.5) / n).ravel())
+    return np.clip(picks.reshape(len(weights), n) - rows * n_points, 0, n_points - 1)
+
+
+def effective_sample_size(log_weights: np.ndarray) -> np.ndarray:
+    """(sum w)^2 / sum w^2 over the last axis."""
+    weights = np.exp(log_weights - log_weights.max(axis=-1, keepdims=True))
+    return weights.sum(axis=-1) ** 2 / np.sum(weights**2, axis=-1)
+
+
+def tempered(log_weights: np.ndarray, least: float) -> np.ndarray:
+    """Normalised weights w^beta, beta <= 1 the largest with `least` effective draws."""
+    log_weights = log_weights - log_weights.max(axis=1, keepdims=True)
+    powers = np.ones(len(log_weights))
+    thin = np.flatnonzero(effective_sample_size(log_weights) < least)
+    low, high = np.full(len(thin), LOG_LEAST_POWER), np.zeros(len(thin))
+    for _ in range(TEMPERING_STEPS if len(thin) else 0):
+        middle = 0.5 * (low + high)
+        good = effective_sample_size(np.exp(middle)[:, None] * log_weights[thin]) >= least
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    powers[thin] = np.exp(low)
+    weights = np.exp(powers[:, None] * log_weights)
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,28 +1,22 @@
 """One sequence whose rows arrive one after the other: weights and states carried along.
 
 For a fixed particle the state is deterministic, so that a new row costs one step per particle. When
-the weights have become too uneven, the posterior is inferred afresh from all rows so far, starting
-near where the particles are.
+the weights have become too uneven, a new posterior is inferred from all rows so far, starting from
+the weighted particles.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
-from mtds_sklearn import _kernels
 from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
-from mtds_sklearn.inference._adaptive_is import (
-    N_COMPONENTS,
-    Draws,
-    effective_sample_size,
-    infer,
-)
-from mtds_sklearn.inference._forecast import Particles
-from mtds_sklearn.inference._mixture import systematic
-from mtds_sklearn.model._lds import kind_slices
-from mtds_sklearn.model._likelihood import LOG_2PI, particle_outputs
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn.inference._draws import Draws
+from mtds_sklearn.inference._forecast import Run, noise_variances, run_through, start_run
+from mtds_sklearn.inference._mixture import effective_sample_size
+from mtds_sklearn.inference._target import particle_parameters
+from mtds_sklearn.model._likelihood import LOG_2PI
+from mtds_sklearn.model._task_map import Family
 
 # Share of the draws that must stay effective before the posterior is inferred afresh.
 REFRESH_SHARE = 0.25
@@ -37,10 +31,12 @@ class Online(NamedTuple):
         The one sequence so far.
     z : ndarray of shape (n_draws, k)
     log_weights : ndarray of shape (n_draws,)
+        Normalised.
     log_evidence, ess : float
-    psi : ndarray of shape (n_draws, n_natural)
-    states : ndarray of shape (n_draws, n_states)
-        Handed to the next row.
+    mean, cov : ndarray of shape (k,), (k, k)
+        Of z.
+    run : Run
+        The particles of the one sequence, and their states after its last row.
     """
 
     history: PackedSequences
@@ -48,46 +44,59 @@ class Online(NamedTuple):
     log_weights: np.ndarray
     log_evidence: float
     ess: float
-    psi: np.ndarray
-    states: np.ndarray
+    mean: np.ndarray
+    cov: np.ndarray
+    run: Run
 
 
-def start_online(sequences: PackedSequences, family: Family, draws: Draws, starts=None) -> list:
-    """Infer the posterior of every sequence, and the state of every particle after the last row."""
-    posterior = infer(sequences, family, draws, starts)
-    psi = natural_parameters(family, posterior.z)
-    _, states = particle_outputs(psi, sequences, family.chart)
-    return [
-        Online(
-            select_sequences(sequences, [i]), posterior.z[i], posterior.log_weights[i],
-            float(posterior.log_evidence[i]), float(posterior.ess[i]), psi[i], states[i],
+def start_online(sequences: PackedSequences, family: Family, draws: Draws, near=None) -> list:
+    """Infer the posterior of every sequence, and the state of every particle after the last row.
+
+    `near` as in `infer`.
+    """
+    posterior = infer(sequences, family, draws, near)
+    out = []
+    for i in range(len(sequences.labels)):
+        history = select_sequences(sequences, [i])
+        psi = particle_parameters(family, posterior.z[i : i + 1].transpose(0, 2, 1))
+        n_rows = np.diff(history.offsets)
+        _, run = run_through(start_run(psi, family.chart), history, skip=n_rows)
+        numbers = (float(posterior.log_evidence[i]), float(posterior.ess[i]))
+        moments = (posterior.mean[i], posterior.cov[i])
+        out.append(
+            Online(history, posterior.z[i], posterior.log_weights[i], *numbers, *moments, run)
         )
-        for i in range(len(sequences.labels))
-    ]  # fmt: skip
+    return out
 
 
 def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) -> Online:
     """The posterior after more rows of the sequence (packed as one sequence)."""
-    chart = family.chart
-    states = online.states.copy()
-    yhat = np.empty((len(states), chart.shape.n_outputs))
-    log_w = online.log_weights.copy()
-    data = (rows.inputs, rows.outputs, rows.observed)
-    std = np.exp(online.psi[:, -1:]) * family.noise_std
-    log_std = np.log(std)
-    for row in range(len(rows.inputs)):
-        _kernels.advance_states(online.psi, states, row, data, tuple(chart.shape), chart.gain, yhat)
-        step = -0.5 * (((rows.outputs[row] - yhat) / std) ** 2 + LOG_2PI) - log_std
-        log_w += step @ rows.observed[row].astype(np.float64)
-    total = logsumexp(log_w)
+    yhat, run = run_through(online.run, rows)
     history = _join(online.history, rows)
+    if not rows.observed.any():
+        return online._replace(history=history, run=run)
+    variance = noise_variances(run.psi[0], family.noise_std)
+    log_w = online.log_weights.copy()
+    for o, observed in enumerate(rows.observed.T):
+        if observed.any():
+            squared = np.sum((rows.outputs[observed, o, None] - yhat[observed, o]) ** 2, axis=0)
+            log_w -= 0.5 * squared / variance[o]
+            log_w -= 0.5 * np.count_nonzero(observed) * (LOG_2PI + np.log(variance[o]))
+    top = log_w.max()
+    weights = np.exp(log_w - top)
+    total = weights.sum()
+    log_w -= top + np.log(total)
     ess = float(effective_sample_size(log_w))
     if ess < REFRESH_SHARE * len(log_w):
-        weights = np.exp(log_w - total)[None]
-        starts = online.z[systematic(weights, N_COMPONENTS)[0]][None]
-        return start_online(history, family, draws, starts)[0]
-    evidence = float(online.log_evidence + total)
-    return Online(history, online.z, log_w - total, evidence, ess, online.psi, states)
+        return start_online(history, family, draws, (online.z[None], log_w[None]))[0]
+    weights /= total
+    mean = weights @ online.z
+    centred = online.z - mean
+    return online._replace(
+        history=history, log_weights=log_w, run=run, ess=ess, mean=mean,
+        log_evidence=float(online.log_evidence + top + np.log(total)),
+        cov=(weights[:, None] * centred).T @ centred,
+    )  # fmt: skip
 
 
 def _join(first: PackedSequences, second: PackedSequences) -> PackedSequences:
@@ -100,10 +109,3 @@ def _join(first: PackedSequences, second: PackedSequences) -> PackedSequences:
         offsets=frozen(np.array([0, n_rows])),
         row_order=frozen(np.arange(n_rows)),
     )
-
-
-def future_particles(online: Online, family: Family) -> Particles:
-    """Particles of the rows to come: x0 is the state handed to the next row."""
-    psi = online.psi.copy()
-    psi[:, kind_slices(family.chart.shape)["x0"]] = online.states
-    return Particles(psi[None], online.log_weights[None], family.noise_std[None], family.chart)

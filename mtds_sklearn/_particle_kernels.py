@@ -1,0 +1,325 @@
+"""Loops over particles, compiled by numba: what inference evaluates in bulk.
+
+All particles of a sequence stand side by side in the last axis, and the inner loops run over
+`LANES` of them, which the compiler turns into vector instructions: several times as fast as one
+particle after the other. The recursion and the order of a natural parameter vector psi are those of
+`_kernels`, and so are `shape`, `data` and `gain`. In place of the chart coordinates of A these
+kernels read its entries, `transition`: of each 2x2 block the diagonal, the upper and the lower one,
+then the pole of an odd last state; or, if `block` is not 2, all of A row by row.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+# Particles that are worked on together: a multiple of what any processor's vectors hold, few enough
+# that their states stay in the fastest cache.
+LANES = 64
+
+
+@njit(**JIT)
+def _load(source, e, first, count, h, width, out):
+    """out[i] <- particles h .. h + width - 1 of entry first + i of sequence e."""
+    for i in range(count):
+        for r in range(width):
+            out[i, r] = source[e, first + i, h + r]
+
+
+@njit(**JIT)
+def _starts(n_natural, shape):
+    """Where B, x0, K, C, D and offset start in a natural parameter vector."""
+    n, m, p = shape[0], shape[1], shape[2]
+    B = n_natural - (n * m + n + 2 * n * p + p * m + p + 1)
+    x0 = B + n * m
+    K = x0 + n
+    C = K + n * p
+    D = C + p * n
+    return B, x0, K, C, D, D + p * m
+
+
+@njit(**JIT)
+def _drive(P, at, shape, inputs, row, s, x, width):
+    """x <- s + B u."""
+    n, m = shape[0], shape[1]
+    for i in range(n):
+        for r in range(width):
+            x[i, r] = s[i, r]
+    for j in range(m):
+        u = inputs[row, j]
+        if u != 0.0:
+            for i in range(n):
+                b = at[0] + i * m + j
+                for r in range(width):
+                    x[i, r] += P[b, r] * u
+
+
+@njit(**JIT)
+def _emit(P, at, shape, o, inputs, row, x, yhat, width):
+    """yhat <- C x + D u + offset of output o."""
+    n, m = shape[0], shape[1]
+    for r in range(width):
+        yhat[o, r] = P[at[5] + o, r]
+    for j in range(m):
+        u = inputs[row, j]
+        if u != 0.0:
+            d = at[4] + o * m + j
+            for r in range(width):
+                yhat[o, r] += P[d, r] * u
+    for i in range(n):
+        c = at[3] + o * n + i
+        for r in range(width):
+            yhat[o, r] += P[c, r] * x[i, r]
+
+
+@njit(**JIT)
+def _advance(A, P, at, shape, gain, x, error, s, width):
+    """s <- A x + K e."""
+    n, p, block = shape[0], shape[2], shape[3]
+    if block == 2:
+        for i in range(0, n - 1, 2):
+            a = 3 * (i // 2)
+            for r in range(width):
+                s[i, r] = A[a, r] * x[i, r] + A[a + 1, r] * x[i + 1, r]
+                s[i + 1, r] = A[a + 2, r] * x[i, r] + A[a, r] * x[i + 1, r]
+        if n % 2 == 1:
+            for r in range(width):
+                s[n - 1, r] = A[3 * (n // 2), r] * x[n - 1, r]
+    else:
+        for i in range(n):
+            for r in range(width):
+                s[i, r] = A[i * n, r] * x[0, r]
+            for j in range(1, n):
+                for r in range(width):
+                    s[i, r] += A[i * n + j, r] * x[j, r]
+    if gain:
+        for i in range(n):
+            for o in range(p):
+                k = at[2] + i * p + o
+                for r in range(width):
+                    s[i, r] += P[k, r] * error[o, r]
+
+
+@njit(**JIT)
+def _workspace(n_transition, n_natural, shape):
+    n, p = shape[0], shape[2]
+    return (
+        np.empty((n_transition, LANES)), np.empty((n_natural, LANES)), np.empty((n, LANES)),
+        np.empty((n, LANES)), np.empty((p, LANES)), np.zeros((p, LANES)),
+    )  # fmt: skip
+
+
+@njit(**JIT)
+def _innovate(outputs, observed, row, o, yhat, error, width):
+    """error <- y - yhat of output o, 0 where it is not observed."""
+    if observed[row, o]:
+        y = outputs[row, o]
+        for r in range(width):
+            error[o, r] = y - yhat[o, r]
+    else:
+        for r in range(width):
+            error[o, r] = 0.0
+
+
+@njit(**JIT)
+def squared_residuals(transition, psi, first_row, n_rows, data, shape, gain, out):
+    """out[e, o, s] <- sum of (y - yhat)^2 over observed rows of sequence e, output o, particle s.
+
+    transition (n_sequences, n_entries, n_particles), psi (n_sequences, n_natural, n_particles),
+    out (n_sequences, p, n_particles).
+    """
+    inputs, outputs, observed = data
+    n, p = shape[0], shape[2]
+    at = _starts(psi.shape[1], shape)
+    A, P, s, x, yhat, error = _workspace(transition.shape[1], psi.shape[1], shape)
+    total = np.empty((p, LANES))
+    for e in range(psi.shape[0]):
+        for h in range(0, psi.shape[2], LANES):
+            width = min(LANES, psi.shape[2] - h)
+            _load(transition, e, 0, transition.shape[1], h, width, A)
+            _load(psi, e, 0, psi.shape[1], h, width, P)
+            _load(psi, e, at[1], n, h, width, s)
+            total[:] = 0.0
+            for row in range(first_row[e], first_row[e] + n_rows[e]):
+                _drive(P, at, shape, inputs, row, s, x, width)
+                for o in range(p):
+                    if observed[row, o]:
+                        _emit(P, at, shape, o, inputs, row, x, yhat, width)
+                    _innovate(outputs, observed, row, o, yhat, error, width)
+                    for r in range(width):
+                        total[o, r] += error[o, r] * error[o, r]
+                _advance(A, P, at, shape, gain, x, error, s, width)
+            for o in range(p):
+                for r in range(width):
+                    out[e, o, h + r] = total[o, r]
+
+
+@njit(**JIT)
+def simulate(transition, psi, state, rows, data, shape, gain, out):
+    """out[row, o, s] <- predicted output o of particle s, one sequence after the other.
+
+    rows = (first_row, n_rows, n_skipped, start), one entry per sequence each: rows first_row to
+    first_row + n_rows - 1 are run through, the first n_skipped are not written, and the next goes
+    to out[start]. state (n_sequences, n, n_particles) is handed to the first row, and becomes what
+    is handed to the row after the last.
+    """
+    inputs, outputs, observed = data
+    first_row, n_rows, n_skipped, start = rows
+    n, p = shape[0], shape[2]
+    at = _starts(psi.shape[1], shape)
+    A, P, s, x, yhat, error = _workspace(transition.shape[1], psi.shape[1], shape)
+    for e in range(psi.shape[0]):
+        for h in range(0, psi.shape[2], LANES):
+            width = min(LANES, psi.shape[2] - h)
+            _load(transition, e, 0, transition.shape[1], h, width, A)
+            _load(psi, e, 0, psi.shape[1], h, width, P)
+            _load(state, e, 0, n, h, width, s)
+            for t in range(n_rows[e]):
+                row = first_row[e] + t
+                _drive(P, at, shape, inputs, row, s, x, width)
+                if gain or t >= n_skipped[e]:
+                    for o in range(p):
+                        _emit(P, at, shape, o, inputs, row, x, yhat, width)
+                        _innovate(outputs, observed, row, o, yhat, error, width)
+                if t >= n_skipped[e]:
+                    to = start[e] + t - n_skipped[e]
+                    for o in range(p):
+                        for r in range(width):
+                            out[to, o, h + r] = yhat[o, r]
+                _advance(A, P, at, shape, gain, x, error, s, width)
+            for i in range(n):
+                for r in range(width):
+                    state[e, i, h + r] = s[i, r]
+
+
+@njit(**JIT)
+def _squared_distance(points, inverse, mean, width, acc, out):
+    """out <- |inverse (point - mean)|^2; inverse is lower triangular."""
+    for r in range(width):
+        out[r] = 0.0
+    for a in range(mean.shape[0]):
+        shift = 0.0
+        for b in range(a + 1):
+            shift += inverse[a, b] * mean[b]
+        for r in range(width):
+            acc[r] = -shift
+        for b in range(a + 1):
+            f = inverse[a, b]
+            for r in range(width):
+                acc[r] += f * points[b, r]
+        for r in range(width):
+            out[r] += acc[r] * acc[r]
+
+
+@njit(**JIT)
+def component_densities(points, means, inverses, constants, degrees, out):
+    """out[e, j, s] <- constants[e, j] (1 + d / degrees)^(-(degrees + k) / 2), Student t densities.
+
+    d = |inverses[e, j] (points[e, :, s] - means[e, j])|^2 with lower triangular inverses; `degrees`
+    is an integer, so that the power takes multiplications and at most a square root.
+    """
+    k = points.shape[1]
+    whole, half = divmod(degrees + k, 2)
+    here, base = np.empty((k, LANES)), np.empty(LANES)
+    power, acc = np.empty(LANES), np.empty(LANES)
+    for e in range(points.shape[0]):
+        for h in range(0, points.shape[2], LANES):
+            width = min(LANES, points.shape[2] - h)
+            _load(points, e, 0, k, h, width, here)
+            for j in range(means.shape[1]):
+                _squared_distance(here, inverses[e, j], means[e, j], width, acc, base)
+                c = constants[e, j]
+                for r in range(width):
+                    base[r] = 1.0 / (1.0 + base[r] / degrees)
+                    power[r] = c * math.sqrt(base[r]) if half == 1 else c
+                exponent = whole
+                while exponent > 0:
+                    if exponent % 2 == 1:
+                        for r in range(width):
+                            power[r] *= base[r]
+                    for r in range(width):
+                        base[r] *= base[r]
+                    exponent //= 2
+                for r in range(width):
+                    out[e, j, h + r] = power[r]
+
+
+@njit(**JIT)
+def _gather(centres, weights, spacing, nodes, mass):
+    """Share the mass of each particle between the two nodes next to it; nodes rise by `spacing`.
+
+    Returns the variance that this adds.
+    """
+    added = 0.0
+    for i in range(mass.shape[0]):
+        mass[i] = 0.0
+    for r in range(centres.shape[0]):
+        place = (centres[r] - nodes[0]) / spacing
+        i = min(int(place), mass.shape[0] - 2)
+        upper = (place - i) * weights[r]
+        mass[i] += weights[r] - upper
+        mass[i + 1] += upper
+        added += upper * (1.0 - place + i)
+    return added * spacing * spacing
+
+
+@njit(**JIT)
+def _root(level, low, high, means, stds, mass, tol):
+    """x in (low, high) with sum_i mass[i] Phi((x - means[i]) / stds[i]) = level.
+
+    Newton steps kept inside a shrinking bracket.
+    """
+    x = 0.5 * (low + high)
+    for _ in range(100):
+        excess, slope = -level, 0.0
+        for i in range(mass.shape[0]):
+            if mass[i] > 0.0:
+                q = (x - means[i]) / stds[i]
+                excess += mass[i] * 0.5 * math.erfc(-q * 0.7071067811865476)
+                slope += mass[i] * math.exp(-0.5 * q * q) / stds[i]
+        if excess > 0.0:
+            high = x
+        else:
+            low = x
+        new = x - excess / (0.3989422804014327 * slope) if slope > 0.0 else low
+        if not low < new < high:
+            new = 0.5 * (low + high)
+        step, x = abs(new - x), new
+        if step < tol:
+            break
+    return x
+
+
+@njit(**JIT)
+def mixture_quantiles(centres, stds, weights, levels, scores, max_nodes, out):
+    """out[row, o, h] <- quantile levels[h] of the mixture of normals of each row and output.
+
+    centres (n_rows, p, n_particles), stds (p, n_particles), weights (n_rows, n_particles), each row
+    summing to 1; scores[h] is the standard normal quantile. Particles of equal standard deviations
+    are first gathered on a grid of nodes, a quarter of one apart, or of `max_nodes`.
+    """
+    size = max(max_nodes, centres.shape[2])
+    grid, spread, mass = np.empty(size), np.empty(size), np.empty(size)
+    for row in range(centres.shape[0]):
+        for o in range(centres.shape[1]):
+            here = centres[row, o]
+            low, high, least, most = here.min(), here.max(), stds[o].min(), stds[o].max()
+            if most > 1.001 * least:
+                n_nodes = here.shape[0]
+                grid[:n_nodes], spread[:n_nodes], mass[:n_nodes] = here, stds[o], weights[row]
+            else:
+                n_nodes = int(min(4.0 * (high - low) / least, max_nodes - 2.0)) + 2
+                spacing = max((high - low) / (n_nodes - 1), 1e-9 * least)
+                for i in range(n_nodes):
+                    grid[i] = low + i * spacing
+                added = _gather(here, weights[row], spacing, grid[:n_nodes], mass[:n_nodes])
+                spread[:n_nodes] = math.sqrt(max(least * least - added, 0.25 * least * least))
+                high = grid[n_nodes - 1]
+            for h in range(levels.shape[0]):
+                left = low + min(least * scores[h], most * scores[h])
+                right = high + max(least * scores[h], most * scores[h])
+                out[row, o, h] = _root(
+                    levels[h], left, right, grid[:n_nodes], spread[:n_nodes], mass[:n_nodes],
+                    1e-7 * least,
+                )  # fmt: skip

@@ -1,0 +1,52 @@
+"""The random numbers of inference: quasi-random, drawn once, the same for all sequences."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import chi2
+from scipy.stats.qmc import Sobol
+
+from mtds_sklearn._sequences import frozen
+from mtds_sklearn.inference._mixture import DEGREES_OF_FREEDOM
+
+N_DRAWS = 2048
+MAX_ROUNDS = 8
+
+
+class Draws(NamedTuple):
+    """Scrambled Sobol points (Owen 1998), a set of its own for every round.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n_draws, k)
+        Quasi-random draws of N(0, I).
+    component : ndarray of shape (n_rounds, n_draws)
+        Uniform; which component of a proposal.
+    normal : ndarray of shape (n_rounds, k, n_draws)
+        Standard normal.
+    scale : ndarray of shape (n_rounds, n_draws)
+        What makes normal numbers Student t.
+    """
+
+    points: np.ndarray
+    component: np.ndarray
+    normal: np.ndarray
+    scale: np.ndarray
+
+
+@lru_cache(maxsize=8)
+def make_draws(latent_dim: int, seed: int) -> Draws:
+    """Quasi-random numbers that depend on the arguments alone; read-only."""
+    seeds = np.random.RandomState(seed).randint(2**31 - 1, size=2 + MAX_ROUNDS)
+    points = ndtri(_uniform(latent_dim, seeds[0]))
+    uniform = np.stack([_uniform(latent_dim + 2, s).T for s in seeds[1:]])
+    scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(uniform[:, 1], DEGREES_OF_FREEDOM))
+    return Draws(*map(frozen, (points, uniform[:, 0], ndtri(uniform[:, 2:]), scale)))
+
+
+def _uniform(dim: int, seed: int) -> np.ndarray:
+    """Points (N_DRAWS, dim) strictly inside the unit cube."""
+    points = Sobol(dim, rng=np.random.default_rng(seed)).random(N_DRAWS)
+    return np.clip(points, 1e-9, 1.0 - 1e-9)

@@ -1,0 +1,115 @@
+"""What is sampled: log p(y | v) + log N(v; 0, I) of many points v, and its local quadratics.
+
+Points v stand side by side, (n_sequences, k, n_points).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtds_sklearn import _particle_kernels
+from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
+from mtds_sklearn.model._lds import Shape, is_modal, modal_entries, transition_matrix
+from mtds_sklearn.model._likelihood import (
+    LOG_2PI,
+    evaluations,
+    gaussian_log_density,
+    theta_quantities,
+)
+from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
+
+
+class Target(NamedTuple):
+    """Posteriors of the v of N sequences, up to their evidence."""
+
+    sequences: PackedSequences
+    family: Family
+    coordinates: Coordinates
+
+
+def make_target(sequences: PackedSequences, family: Family) -> Target:
+    """Posteriors of the sequences in a family."""
+    return Target(sequences, family, coordinates_of(family))
+
+
+def select_target(target: Target, index: np.ndarray) -> Target:
+    """Posteriors of some of the sequences."""
+    if len(index) == len(target.sequences.labels):
+        return target
+    return target._replace(sequences=select_sequences(target.sequences, index))
+
+
+def particle_parameters(family: Family, z: np.ndarray) -> np.ndarray:
+    """Natural parameters (n_sequences, n_natural, n_points) of z (n_sequences, k, n_points)."""
+    loadings, bias = natural_map(family)
+    return loadings @ z + bias[:, None]
+
+
+def particle_transitions(psi: np.ndarray, shape: Shape) -> np.ndarray:
+    """Entries of A (n_sequences, n_entries, n_points) in the order that `_particle_kernels` reads.
+
+    Diagonal, upper and lower entry of each 2x2 block, then the pole of an odd last state; or all
+    of A, row by row.
+    """
+    n = shape.n_states
+    if not is_modal(shape):
+        chart = np.moveaxis(psi[:, : n + n * (n - 1) // 2], 1, 2)
+        A = transition_matrix(chart, shape).reshape((*chart.shape[:2], n * n))
+        return np.ascontiguousarray(np.moveaxis(A, 2, 1))
+    paired, size = n - n % 2, 3 * (n // 2)
+    out = np.empty((len(psi), size + n % 2, psi.shape[2]))
+    out[:, 0:size:3], out[:, 1:size:3], out[:, 2:size:3] = modal_entries(
+        psi[:, 0:paired:2], psi[:, 1:paired:2]
+    )
+    if n % 2:
+        out[:, -1] = np.tanh(psi[:, n - 1])
+    return out
+
+
+def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
+    """log p(y_i | v) (n_sequences, n_points) of each sequence at its own points v."""
+    chart = target.family.chart
+    psi = particle_parameters(target.family, latents(target.coordinates, v))
+    run = evaluations(target.sequences)
+    squared = np.empty((len(psi), chart.shape.n_outputs, v.shape[2]))
+    _particle_kernels.squared_residuals(
+        particle_transitions(psi, chart.shape), psi, run.first_row, run.n_rows, run.data,
+        tuple(chart.shape), chart.gain, squared,
+    )  # fmt: skip
+    return gaussian_log_density(
+        np.moveaxis(squared, 1, 2), run.n_observed[:, None], target.family.noise_std, psi[:, -1]
+    )
+
+
+def log_normal(v: np.ndarray) -> np.ndarray:
+    """log N(v; 0, I) (n_sequences, n_points) of points (n_sequences, k, n_points)."""
+    return -0.5 * (np.einsum("nks,nks->ns", v, v) + v.shape[1] * LOG_2PI)
+
+
+def log_target(v: np.ndarray, target: Target) -> np.ndarray:
+    """log p(y_i | v) + log N(v; 0, I) (n_sequences, n_points)."""
+    return log_likelihoods(v, target) + log_normal(v)
+
+
+def local_quadratics(v: np.ndarray, target: Target) -> tuple:
+    """Gradient and Gauss-Newton curvature of the log target at a few points v.
+
+    Returns
+    -------
+    gradient : ndarray of shape (n_sequences, n_points, k)
+    curvature : ndarray of shape (n_sequences, n_points, k, k)
+        Of minus the log target; positive definite.
+    """
+    n, k, n_points = v.shape
+    family, coordinates = target.family, target.coordinates
+    z = np.moveaxis(latents(coordinates, v), 1, 2).reshape(n * n_points, -1)
+    parts = theta_quantities(
+        natural_parameters(family, z), evaluations(target.sequences, repeats=n_points),
+        family.chart, family.noise_std,
+    )  # fmt: skip
+    jacobian = natural_map(family)[0][family.chart.active] @ coordinates.rotation[:, :k]
+    slope = np.moveaxis(slopes(coordinates, v), 1, 2)
+    gradient = (parts.gradient @ jacobian).reshape(n, n_points, k) * slope - np.moveaxis(v, 1, 2)
+    curvature = (jacobian.T @ parts.normal @ jacobian).reshape(n, n_points, k, k)
+    return gradient, curvature * slope[..., :, None] * slope[..., None, :] + np.eye(k)
