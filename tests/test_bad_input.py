@@ -383,6 +383,8 @@ ODD = [
     huge_inputs,
     mostly_missing,
 ]
+
+
 def odd_cases():
     for estimator in ESTIMATORS:
         for odd in ODD:

@@ -84,6 +84,28 @@ def decays(rng, n_sequences, length, low=0.85, high=0.97):
 # ----------------------------------------------------------------------- how many states it finds
 
 
+def test_stages_tell_what_was_tried_and_kept(rng):
+    sequences, _ = noisy(rng, oscillations(rng, 20, 40))
+    learned, _, _ = learn(sequences, 4, 3)
+    stages = learned.stages
+    assert [stage.n_states for stage in stages] == [0, 2, 4, 3, 1, 2]
+    assert [stage.kept for stage in stages] == [True, True, False, False, False, True]
+    evidence = [stage.evidence for stage in stages]
+    assert evidence[1] > max(evidence[0], *evidence[2:5])
+    assert [stage.n_annealed for stage in stages] == 5 * [_growth.ANNEALING_STEPS] + [0]
+    assert all(len(stage.bounds) > stage.n_annealed for stage in stages)
+    # The last one is the fit itself.
+    assert stages[-1].evidence == learned.evidence
+    np.testing.assert_array_equal(stages[-1].bounds, learned.bounds)
+
+
+def test_stages_end_with_the_conversion_and_its_polish(rng):
+    sequences, _ = noisy(rng, oscillations(rng, 20, 30))
+    learned, _, _ = learn(sequences, 2, 2, cayley=True)
+    assert [stage.n_states for stage in learned.stages] == [0, 2, 1, 2, 2]
+    assert [stage.kept for stage in learned.stages] == [True, True, False, True, True]
+
+
 def test_one_oscillation_is_one_block(rng):
     sequences, mean = noisy(rng, oscillations(rng, 20, 40))
     learned, scaled, scaling = learn(sequences, 6, 3)

@@ -107,6 +107,9 @@ class MTLDSRegressor(BaseLDS):
         Laplace approximation of the log evidence of the standardised training data, in nats.
     lower_bounds_ : ndarray of shape (n_iter_,)
         The bound after each iteration of the last stage, in nats.
+    stages_ : tuple of Stage
+        All stages of learning in order, each with its `n_states`, `bounds`, `n_annealed` (first
+        iterations that hold the noise up), `evidence` and whether it was `kept`.
     n_iter_, converged_ : int, bool
         Number of iterations of the last stage; whether it ended before `max_iter`.
     labels_ : ndarray of shape (n_sequences,)
@@ -213,6 +216,7 @@ class MTLDSRegressor(BaseLDS):
             "posterior_cov_": factor @ np.swapaxes(factor, 1, 2),
             "evidence_": learned.evidence,
             "lower_bounds_": np.array(learned.bounds),
+            "stages_": learned.stages,
             "n_iter_": len(learned.bounds),
             "converged_": learned.converged,
             "_units_": units,

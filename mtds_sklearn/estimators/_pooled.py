@@ -55,6 +55,8 @@ class PooledLDS(BaseLDS):
         Laplace approximation of the log evidence of the standardised training data, in nats.
     lower_bounds_ : ndarray of shape (n_iter_,)
         Log likelihood plus log prior after each iteration of the last stage, in nats.
+    stages_ : tuple of Stage
+        All stages of learning in order; see `MTLDSRegressor`.
     n_iter_ : int
         Number of iterations of the last stage.
     converged_ : bool
@@ -118,6 +120,7 @@ class PooledLDS(BaseLDS):
             "noise_std_": learned.family.noise_std * units.scaling.output_scale,
             "evidence_": learned.evidence,
             "lower_bounds_": np.array(learned.bounds),
+            "stages_": learned.stages,
             "n_iter_": len(learned.bounds),
             "converged_": learned.converged,
             "_fit_": point_fit(learned, scaled),

@@ -58,6 +58,29 @@ class Options(NamedTuple):
     tol: float
 
 
+class Stage(NamedTuple):
+    """What one stage of learning came to, for those who want to look.
+
+    Attributes
+    ----------
+    n_states : int
+    bounds : ndarray of shape (n_iterations,)
+        Bound after each iteration, in nats.
+    n_annealed : int
+        Number of the first iterations that held the noise up.
+    evidence : float
+        Laplace log evidence, in nats.
+    kept : bool
+        Whether learning went on from here; not where a stage before had more evidence.
+    """
+
+    n_states: int
+    bounds: np.ndarray
+    n_annealed: int
+    evidence: float
+    kept: bool
+
+
 class Learned(NamedTuple):
     """A learned family with the posteriors of its training sequences.
 
@@ -72,6 +95,8 @@ class Learned(NamedTuple):
     bounds, gains : list of float
         Of the last stage; see `run_em`.
     converged : bool
+    stages : tuple of Stage
+        Everything that was tried, in order; the last one led here.
     """
 
     family: Family
@@ -81,6 +106,7 @@ class Learned(NamedTuple):
     bounds: list
     gains: list
     converged: bool
+    stages: tuple
 
 
 def grow(
@@ -117,14 +143,25 @@ def grow(
     before = None
     for stage in range(1, 1 + options.n_states // 2):
         trial = _grown(sequences, best, 2, points, normals[stage], options)
-        if not trial.evidence > best.evidence:
+        is_better = trial.evidence > best.evidence
+        before, best = best if is_better else before, _better(best, trial)
+        if not is_better:
             break
-        before, best = best, trial
     best = _single_last(sequences, before, best, points, normals[-1], options)
     if options.cayley and best.family.chart.shape.n_states > 1:
         family = convert_to_cayley(best.family, best.posterior, options.varying)
-        best = _stage(sequences, family, best.posterior, points, options)
-    return _polish(sequences, best, points, options)
+        converted = _stage(sequences, family, best.posterior, points, options)
+        best = converted._replace(stages=best.stages + converted.stages)
+    polished = _polish(sequences, best, points, options)
+    return polished._replace(stages=best.stages + polished.stages)
+
+
+def _better(best: Learned, trial: Learned) -> Learned:
+    """The one with more evidence, which remembers that both were tried."""
+    is_better = trial.evidence > best.evidence
+    (stage,) = trial.stages
+    winner = trial if is_better else best
+    return winner._replace(stages=(*best.stages, stage._replace(kept=is_better)))
 
 
 def n_stages(n_states: int) -> int:
@@ -146,7 +183,7 @@ def _single_last(sequences, before, best, points, normals, options) -> Learned:
     for base in (best, before):
         if base is not None and base.family.chart.shape.n_states < options.n_states:
             trial = _grown(sequences, base, 1, points, normals, options)
-            best = max(best, trial, key=lambda learned: learned.evidence)
+            best = _better(best, trial)
     return best
 
 
@@ -168,7 +205,7 @@ def _stage(sequences, family, posterior, points, options) -> Learned:
         sequences, family, posterior, points, floors=tuple(np.maximum(floors, MIN_NOISE)),
         max_iter=DECIDING_ITERATIONS, tol=DECIDING_TOLERANCE * options.tol,
     )  # fmt: skip
-    return _learned(sequences, result)
+    return _learned(sequences, result, n_annealed=ANNEALING_STEPS)
 
 
 def _polish(sequences, learned, points, options) -> Learned:
@@ -176,10 +213,10 @@ def _polish(sequences, learned, points, options) -> Learned:
         sequences, learned.family, learned.posterior, points, max_iter=options.max_iter,
         tol=options.tol,
     )  # fmt: skip
-    return _learned(sequences, result)
+    return _learned(sequences, result, n_annealed=0)
 
 
-def _learned(sequences: PackedSequences, result: EMResult) -> Learned:
+def _learned(sequences: PackedSequences, result: EMResult, *, n_annealed: int) -> Learned:
     """Add the evidence, by Laplace's method at the modes next to the posterior means."""
     family, posterior = result.family, result.posterior
     run = evaluations(sequences)
@@ -192,9 +229,11 @@ def _learned(sequences: PackedSequences, result: EMResult) -> Learned:
     log_joint = log_likelihood(psi, run, family.chart, family.noise_std)
     log_joint -= 0.5 * np.sum(z**2, axis=1)
     evidence = log_evidence(result, log_joint, log_det)
+    bounds, n_states = np.array(result.bounds), family.chart.shape.n_states
     return Learned(
-        family, posterior, evidence, result.last, result.bounds, result.gains, result.converged
-    )
+        family, posterior, evidence, result.last, result.bounds, result.gains, result.converged,
+        (Stage(n_states, bounds, n_annealed, evidence, kept=True),),
+    )  # fmt: skip
 
 
 def bias_factor(learned: Learned) -> np.ndarray:
