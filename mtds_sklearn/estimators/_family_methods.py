@@ -1,0 +1,156 @@
+"""What can be done with a learned family beside forecasting: posteriors of z, and samples."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from mtds_sklearn._sequences import select_sequences
+from mtds_sklearn.estimators._fitting import one_blas_thread, paths_in_units, standardize
+from mtds_sklearn.estimators._known_family import (
+    KnownFamily,
+    family_particles,
+    particles_at,
+    warn_thin,
+)
+from mtds_sklearn.estimators._sequence_posterior import SequencePosterior, Setting
+from mtds_sklearn.inference._forecast import forecast_rows, sample_paths
+from mtds_sklearn.inference._online import start_online
+from mtds_sklearn.model._latent_prior import latents_from_normal
+from mtds_sklearn.model._task_map import latent_prior
+
+
+class FamilyMethods:
+    """Methods of an estimator that has learned a family: posteriors and samples.
+
+    Beside `BaseLDS`, whose checks it uses; the fitted attributes are those of `MTLDSRegressor`.
+    """
+
+    def sequence_posterior(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+    ) -> dict[Any, SequencePosterior]:
+        """Posterior of each sequence's z given its rows, ready to be updated with more.
+
+        Parameters
+        ----------
+        X, y, groups, times : array-like
+            As in `fit`: the rows seen so far, each sequence from its first row; NaN in y is
+            unobserved.
+
+        Returns
+        -------
+        posteriors : dict of label to SequencePosterior
+            In order of first appearance.
+        """
+        check_is_fitted(self)
+        packed = self._pack_known(X, y, groups, times, name="y")
+        known = self._known_family()
+        setting, labels = Setting(known, self._y_ndim_), packed.labels.tolist()
+        with one_blas_thread():
+            scaled = standardize(packed, known.units)
+            parts = start_online(scaled, known.family, known.draws())
+        warn_thin(known, labels, np.array([part.ess for part in parts]), stacklevel=3)
+        return {
+            label: SequencePosterior(label, part, setting)
+            for label, part in zip(labels, parts, strict=True)
+        }
+
+    def sample_y(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1,
+        *,
+        groups: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+        y_context: ArrayLike | None = None,
+        random_state=None,
+    ) -> np.ndarray:
+        """Sample paths of the outputs of sequences, noise included.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_inputs)
+            Inputs.
+        n_samples : int, default=1
+            Paths per sequence; each is one draw of z and of the noise.
+        groups, times, y_context : array-like, default=None
+            As in `predict`.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
+            In the units of y.
+        """
+        check_is_fitted(self)
+        context = self._pack_known(X, y_context, groups, times, name="y_context")
+        known = self._known_family()
+        scaled = standardize(context, known.units)
+        with one_blas_thread():
+            particles = family_particles(known, scaled)
+        paths = sample_paths(scaled, particles, n_samples, check_random_state(random_state))
+        return self._unpack(paths_in_units(paths, known.units), context)
+
+    def sample_sequences(
+        self, X: ArrayLike, n_sequences: int = 1, *, z: ArrayLike | None = None, random_state=None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """New members of the family, all driven by the same inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_steps, n_inputs)
+            Inputs of one sequence.
+        n_sequences : int, default=1
+            Number of members to draw from the prior of z; not used when `z` is given.
+        z : array-like of shape (n_sequences, latent_dim), default=None
+            Latents to use: points on a line interpolate along the manifold, the posterior mean of
+            one sequence with the inputs of another transfers its style. Then the outputs have no
+            noise.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        y : ndarray of shape (n_sequences, n_steps) or (n_sequences, n_steps, n_outputs)
+            Outputs, in the units of y.
+        z : ndarray of shape (n_sequences, latent_dim)
+            Their latents.
+
+        Raises
+        ------
+        ValueError
+            If `z` has another number of columns than latent_dim.
+        """
+        check_is_fitted(self)
+        rng = check_random_state(random_state)
+        given = z is not None
+        normal = rng.standard_normal((n_sequences, self.posterior_mean_.shape[1]))
+        prior = latent_prior(self.task_map_)
+        z = np.asarray(z, dtype=np.float64) if given else latents_from_normal(prior, normal)
+        if z.ndim != 2 or z.shape[1] != self.posterior_mean_.shape[1]:
+            raise ValueError(
+                f"{type(self).__name__}.sample_sequences: z needs shape (n_sequences, "
+                f"{self.posterior_mean_.shape[1]}), got {z.shape}"
+            )
+        packed = self._pack_known(X, None, np.zeros(len(X)), None, name="y_context")
+        scaled = select_sequences(standardize(packed, self._units_), np.zeros(len(z), dtype=int))
+        particles = particles_at(self.task_map_, z[:, None])
+        mean = forecast_rows(scaled, particles, np.empty(0), None).mean
+        noise = 0.0 if given else rng.standard_normal(mean.shape) * self.task_map_.noise_std
+        y = paths_in_units((mean + noise)[..., None], self._units_)
+        y = y.reshape(len(z), -1, self.n_outputs_)
+        return (y[..., 0] if self._y_ndim_ == 1 else y), z
+
+    def _known_family(self) -> KnownFamily:
+        return KnownFamily(
+            self.task_map_, self._units_, self._seed_, self.labels_, self.posterior_mean_,
+            self.posterior_cov_, type(self).__name__,
+        )  # fmt: skip
