@@ -70,6 +70,28 @@ def test_mean_std_and_log_density_are_those_of_the_mixture(rng, gain):
             np.testing.assert_allclose(forecast.log_density[row, o], np.log(density), rtol=1e-9)
 
 
+@pytest.mark.parametrize("gain", [False, True])
+def test_moments_of_an_image_are_those_of_the_mixture(rng, gain):
+    """The image exp has log-normal components, whose moments are known."""
+    sequences, particles = make_forecast_case(rng, gain=gain)
+    forecast = forecast_rows(sequences, particles, LEVELS, None, np.exp)
+    plain = forecast_rows(sequences, particles, LEVELS, None)
+    np.testing.assert_array_equal(forecast.quantiles, plain.quantiles)
+    for row, (weights, yhat, std) in enumerate(row_mixtures(sequences, particles)):
+        mean = weights @ np.exp(yhat + std**2 / 2.0)
+        square = weights @ np.exp(2.0 * yhat + 2.0 * std**2)
+        np.testing.assert_allclose(forecast.mean[row], mean, rtol=1e-10)
+        np.testing.assert_allclose(forecast.std[row], np.sqrt(square - mean**2), rtol=1e-5)
+
+
+def test_a_small_spread_around_a_large_image_is_not_lost(rng):
+    sequences, particles = make_forecast_case(rng)
+    plain = forecast_rows(sequences, particles, LEVELS, None)
+    shifted = forecast_rows(sequences, particles, LEVELS, None, lambda y: 1e9 + y)
+    np.testing.assert_allclose(shifted.mean - 1e9, plain.mean, atol=1e-5)
+    np.testing.assert_allclose(shifted.std, plain.std, rtol=1e-5)
+
+
 def test_no_targets_give_no_density(rng):
     sequences, particles = make_forecast_case(rng)
     assert np.isnan(forecast_rows(sequences, particles, LEVELS, None).log_density).all()

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from mtds_sklearn import _particle_kernels
 from mtds_sklearn._scaling import Scaling
 from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.inference._image import Image, image_moments
 from mtds_sklearn.inference._target import particle_transitions
 from mtds_sklearn.model._lds import Chart, kind_slices
 from mtds_sklearn.model._likelihood import LOG_2PI
@@ -27,9 +28,8 @@ class Forecast(NamedTuple):
 
     Attributes
     ----------
-    mean : ndarray of shape (n_rows, n_outputs)
-    std : ndarray of shape (n_rows, n_outputs)
-        Of a new output, noise included.
+    mean, std : ndarray of shape (n_rows, n_outputs)
+        Of a new output, noise included; of its image if an `Image` was passed.
     quantiles : ndarray of shape (n_rows, n_outputs, n_levels)
     log_density : ndarray of shape (n_rows, n_outputs)
         Of the targets, in nats; NaN where there is none.
@@ -122,6 +122,7 @@ def forecast_rows(
     particles: Particles,
     levels: np.ndarray,
     targets: np.ndarray | None,
+    image: Image | None = None,
 ) -> Forecast:
     """Forecast every packed row of the sequences from their particles.
 
@@ -130,6 +131,8 @@ def forecast_rows(
     levels : ndarray of shape (n_levels,)
     targets : ndarray of shape (n_rows, n_outputs) or None
         NaN where no log density is wanted.
+    image : Image, optional
+        What mean and standard deviation are wanted of, instead of the output.
     """
     most_rows = max(1, CHUNK_VALUES // (particles.psi.shape[1] * sequences.outputs.shape[1]))
     parts = []
@@ -139,7 +142,7 @@ def forecast_rows(
         part = select_sequences(sequences, index)
         weighed = (particles.log_weights[index], particles.noise_std[index])
         wanted = None if targets is None else targets[rows]
-        parts.append(forecast_run(run, weighed, part, levels, wanted))
+        parts.append(forecast_run(run, weighed, part, levels, wanted, image))
     return join_forecasts(parts)
 
 
@@ -165,13 +168,14 @@ def forecast_run(
     sequences: PackedSequences,
     levels: np.ndarray,
     targets: np.ndarray | None,
+    image: Image | None = None,
 ) -> Forecast:
     """Forecast every packed row from the states of the particles before the first.
 
     Parameters
     ----------
     weighed : tuple of log weights (n_sequences, n_particles) and noise_std (n_sequences, n_outputs)
-    levels, targets
+    levels, targets, image
         As in `forecast_rows`.
     """
     yhat, _ = run_through(run, sequences)
@@ -180,10 +184,9 @@ def forecast_run(
         targets = np.full(sequences.outputs.shape, np.nan)
     parts = []
     for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
-        rows = slice(first, last)
-        parts.append(
-            mixture_forecast(yhat[rows], weights[i : i + 1], variance[i], levels, targets[rows])
-        )
+        here = slice(first, last)
+        mixture = (yhat[here], weights[i : i + 1], variance[i])
+        parts.append(mixture_forecast(*mixture, levels, targets[here], image))
     return join_forecasts(parts)
 
 
@@ -193,6 +196,7 @@ def mixture_forecast(
     variance: np.ndarray,
     levels: np.ndarray,
     targets: np.ndarray,
+    image: Image | None = None,
 ) -> Forecast:
     """Moments, quantiles and log density of rows of one sequence.
 
@@ -205,13 +209,18 @@ def mixture_forecast(
         Of the noise.
     targets : ndarray of shape (n_rows, n_outputs)
         NaN where no log density is wanted.
+    image : Image, optional
+        As in `forecast_rows`.
     """
-    columns = weights[:, :, None]
-    mean = yhat @ columns
-    spread = ((yhat - mean) ** 2) @ columns + variance @ columns
+    if image is None:
+        columns = weights[:, :, None]
+        mean = yhat @ columns
+        spread = ((yhat - mean) ** 2) @ columns + variance @ columns
+        moments = mean[..., 0], np.sqrt(spread[..., 0])
+    else:
+        moments = image_moments(yhat, weights, variance, image)
     return Forecast(
-        mean[..., 0],
-        np.sqrt(spread[..., 0]),
+        *moments,
         _quantiles(yhat, weights, variance, levels),
         _log_density(yhat, weights, variance, targets),
     )

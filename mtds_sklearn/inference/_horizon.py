@@ -20,6 +20,7 @@ from mtds_sklearn.inference._forecast import (
     run_through,
     start_run,
 )
+from mtds_sklearn.inference._image import Image
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.inference._target import particle_parameters
 from mtds_sklearn.model._likelihood import LOG_2PI
@@ -55,8 +56,12 @@ def forecast_at_horizon(
     horizon: int,
     levels: np.ndarray,
     targets: np.ndarray | None,
+    image: Image | None = None,
 ) -> Forecast:
-    """Forecast packed row t of every sequence from what is observed up to row t - horizon."""
+    """Forecast packed row t of every sequence from what is observed up to row t - horizon.
+
+    `levels`, `targets` and `image` as in `forecast_rows`.
+    """
     if targets is None:
         targets = np.full(sequences.outputs.shape, np.nan)
     parts = []
@@ -64,11 +69,11 @@ def forecast_at_horizon(
         index = np.arange(first, min(first + CHUNK_SEQUENCES, len(sequences.labels)))
         rows = slice(sequences.offsets[index[0]], sequences.offsets[index[-1] + 1])
         part = select_sequences(sequences, index)
-        parts.append(_forecast(part, family, draws, horizon, levels, targets[rows]))
+        parts.append(_forecast(part, family, draws, horizon, levels, targets[rows], image))
     return join_forecasts(parts)
 
 
-def _forecast(sequences, family, draws, horizon, levels, targets) -> Forecast:
+def _forecast(sequences, family, draws, horizon, levels, targets, image) -> Forecast:
     lengths, shape = np.diff(sequences.offsets), targets.shape
     out = Forecast(
         np.empty(shape), np.empty(shape), np.empty((*shape, len(levels))), np.empty(shape)
@@ -85,7 +90,8 @@ def _forecast(sequences, family, draws, horizon, levels, targets) -> Forecast:
             t = np.arange(begin, min(n_served + horizon - 1, len(ahead.yhat)))
             weights = np.exp(ahead.log_weights[np.maximum(t - horizon + 1, 0)])
             at = sequences.offsets[active[i]] + known[i] + t
-            here = mixture_forecast(ahead.yhat[t], weights, ahead.variance, levels, targets[at])
+            mixture = (ahead.yhat[t], weights, ahead.variance)
+            here = mixture_forecast(*mixture, levels, targets[at], image)
             for whole, piece in zip(out, here, strict=True):
                 whole[at] = piece
             known[i] += n_served
