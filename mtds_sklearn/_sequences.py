@@ -27,6 +27,8 @@ class PackedSequences(NamedTuple):
     """Any dtype, shape (n_sequences,); one label per sequence."""
     row_order: np.ndarray
     """int64, shape (n_rows,); packed row r is the caller's row ``row_order[r]``."""
+    weights: np.ndarray | None = None
+    """float64, shape (n_sequences,): how often each sequence counts in learning; None: once."""
 
 
 def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
@@ -180,6 +182,7 @@ def select_sequences(sequences: PackedSequences, indices: ArrayLike) -> PackedSe
         offsets=frozen(offsets),
         labels=frozen(sequences.labels[indices]),
         row_order=frozen(row_order),
+        weights=None if sequences.weights is None else frozen(sequences.weights[indices]),
     )
 
 
@@ -208,6 +211,7 @@ def truncate_sequences(sequences: PackedSequences, lengths: ArrayLike) -> Packed
         offsets=frozen(offsets),
         labels=sequences.labels,
         row_order=frozen(np.arange(len(rows))),
+        weights=sequences.weights,
     )
 
 

@@ -359,7 +359,7 @@ def test_score_counts_what_is_observed_and_not_revealed():
     context[:, 1] = np.nan  # only the first output is revealed
     truth = y.copy()
     truth[times == 7] = np.nan
-    weight = np.random.default_rng(1).uniform(0.5, 2.0, len(X))
+    weight = np.random.default_rng(1).uniform(0.5, 2.0, 6)[groups]
     rows = {"groups": groups, "times": times, "y_context": context}
     mean = model.predict(X, **rows)
     parts = [(times >= 5) & (times != 7), times != 7]
@@ -444,8 +444,9 @@ def test_log_density_is_that_of_the_forecast(fitted, toy):
 def test_requests_are_declared_for_every_method():
     routing = ToyLDS().get_metadata_routing()
     rows = {"groups": True, "times": True}
-    assert routing.fit.requests == rows
-    assert routing.score.requests == rows | {"y_context": True, "sample_weight": None}
+    weighted = rows | {"sample_weight": True}
+    assert routing.fit.requests == weighted
+    assert routing.score.requests == weighted | {"y_context": True}
     assert routing.predict.requests == rows | dict.fromkeys(
         ["y_context", "horizon", "return_std", "quantiles"], True
     )
@@ -454,7 +455,7 @@ def test_requests_are_declared_for_every_method():
         def partial_fit(self, X, y, *, groups=None, times=None):
             """Only the signature matters."""
 
-    assert Incremental().get_metadata_routing().partial_fit.requests == rows
+    assert Incremental().get_metadata_routing().partial_fit.requests == weighted
 
 
 def test_tags_and_documentation_link(fitted, monkeypatch):

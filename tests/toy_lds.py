@@ -31,14 +31,18 @@ class ToyLDS(BaseLDS):
 
     def _fit_packed(self, sequences, rng):
         features = self._features(sequences)
+        root = np.ones(len(features))  # of the weight of each row
+        if sequences.weights is not None:
+            root = np.sqrt(np.repeat(sequences.weights, np.diff(sequences.offsets)))
         weights = np.zeros((features.shape[1], sequences.outputs.shape[1]))
         noise_std = np.ones(sequences.outputs.shape[1])
         for j, rows in enumerate(sequences.observed.T):
             if rows.any():
                 y = sequences.outputs[rows, j]
-                weights[:, j] = np.linalg.lstsq(features[rows], y)[0]
+                weighted = features[rows] * root[rows, None]
+                weights[:, j] = np.linalg.lstsq(weighted, y * root[rows])[0]
                 residuals = y - features[rows] @ weights[:, j]
-                noise_std[j] = np.sqrt(np.mean(residuals**2)) + 1e-3
+                noise_std[j] = np.sqrt(np.average(residuals**2, weights=root[rows] ** 2)) + 1e-3
         shifts, _ = self._infer_shifts(
             sequences, features @ weights, noise_std, sequences.offsets[1:] - 1, horizon=0
         )

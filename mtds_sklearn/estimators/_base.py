@@ -24,6 +24,7 @@ from mtds_sklearn._sequences import (
 )
 from mtds_sklearn.estimators._checks import as_columns, check_horizon, check_levels, check_targets
 from mtds_sklearn.estimators._surface import SequenceRegressorMixin
+from mtds_sklearn.estimators._weights import check_constant, weigh_sequences
 from mtds_sklearn.inference._forecast import Forecast
 
 
@@ -107,6 +108,7 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
         self,
         X: ArrayLike,
         y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         groups: ArrayLike | None = None,
         times: ArrayLike | None = None,
@@ -119,6 +121,9 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
             Inputs, one row per time step.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             Outputs; NaN where they were not observed.
+        sample_weight : array-like of shape (n_rows,), default=None
+            How often each sequence counts, at least 0 and the same in all its rows: a weight of 2
+            is like the sequence twice, and with 0 it is left out.
         groups : array-like of shape (n_rows,), default=None
             Label of the sequence each row belongs to.
         times : array-like of shape (n_rows,), default=None
@@ -132,12 +137,14 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If a parameter or an argument is out of range, or no value of `y` is observed.
+            If a parameter or an argument is out of range, no value of `y` is observed, or weights
+            differ within a sequence.
         """
         self._validate_params()
         inputs, targets, header = self._check_new_data(X, y)
         labels, times = resolve_rows(X, groups, times)
         sequences = self._pack(inputs, targets, labels, times, needs_observation=True)
+        sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
         rng = check_random_state(getattr(self, "random_state", None))
         fitted = self._fit_packed(sequences, rng)
         header |= {
@@ -314,6 +321,13 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
                 f"with a row MultiIndex (sequence, time); got {len(inputs)} rows without labels"
             )
         return self._pack(inputs, outputs, labels, times)
+
+    def _check_score_weight(
+        self, weight: np.ndarray, X: ArrayLike, groups: Any, times: Any
+    ) -> None:
+        rows = np.zeros((len(weight), 1))
+        sequences = self._pack(rows, rows, *resolve_rows(X, groups, times))
+        check_constant(weight, sequences, who=f"{type(self).__name__}.score")
 
     def _check_outputs(self, y: ArrayLike, *, n_rows: int, name: str) -> np.ndarray:
         """Outputs handed to a fitted estimator, shape (n_rows, n_outputs)."""

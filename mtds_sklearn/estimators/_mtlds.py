@@ -186,12 +186,12 @@ class MTLDSRegressor(FamilyMethods, BaseLDS):
             self.n_jobs, seed,
         )  # fmt: skip
         warn_unconverged(self, learned)
-        return self._fitted(learned, units, seed)
+        return self._fitted(learned, units, seed, sequences.weights)
 
-    def _fitted(self, learned, units: Units, seed: int) -> dict[str, Any]:
+    def _fitted(self, learned, units: Units, seed: int, weights) -> dict[str, Any]:
         family, factor = learned.family, learned.posterior.factor
         varies = family.precision < RELEVANT_PRECISION
-        family = family._replace(prior=fit_prior(family, learned.posterior, varies))
+        family = family._replace(prior=fit_prior(family, learned.posterior, varies, weights))
         return {
             "task_map_": family,
             "n_states_": family.chart.shape.n_states,

@@ -16,7 +16,7 @@ from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.learning._growth import Learned, bias_factor
-from mtds_sklearn.learning._m_step import BIAS_PRECISION
+from mtds_sklearn.learning._m_step import BIAS_PRECISION, sequence_weights
 from mtds_sklearn.model._lds import Chart
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 
@@ -66,13 +66,13 @@ def _unit_draws(n_theta: int) -> np.ndarray:
 
 
 def _joint_log_likelihood(psi, learned: Learned, sequences: PackedSequences) -> np.ndarray:
-    """log p(all sequences | psi) of each row of psi."""
+    """log p(all sequences, each as often as its weight says | psi) of each row of psi."""
     n = len(sequences.labels)
     run = evaluations(sequences, repeats=len(psi))
     values = log_likelihood(
         np.tile(psi, (n, 1)), run, learned.family.chart, learned.family.noise_std
     )
-    return values.reshape(n, -1).sum(axis=0)
+    return sequence_weights(sequences) @ values.reshape(n, -1)
 
 
 def forecast_with(

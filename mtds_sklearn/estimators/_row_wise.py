@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import check_consistent_length, get_tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from mtds_sklearn.estimators._checks import (
     HasMethods,
@@ -20,6 +20,7 @@ from mtds_sklearn.estimators._checks import (
     take_rows,
 )
 from mtds_sklearn.estimators._surface import SequenceRegressorMixin
+from mtds_sklearn.estimators._weights import check_weight
 
 
 class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
@@ -78,6 +79,7 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
         self,
         X: ArrayLike,
         y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         groups: ArrayLike | None = None,
         times: ArrayLike | None = None,
@@ -90,6 +92,8 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
             Inputs, handed on as they are.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             Outputs; rows with NaN are dropped.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weight of each row, handed on to `estimator`, which must know it.
         groups, times : array-like of shape (n_rows,), default=None
             Ignored but for their length.
 
@@ -115,18 +119,16 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
                 f"rows must not hold NaN ({np.count_nonzero(np.isnan(targets))} of "
                 f"{targets.size} values are NaN)"
             )
-        inputs, known = X, targets
-        if not complete.all():
-            inputs, known = take_rows(X, np.flatnonzero(complete)), targets[complete]
-        # One output is handed on 1-D, which every regressor takes without a warning.
-        columns = as_columns(known)
-        fitted = clone(self.estimator).fit(
-            inputs, columns[:, 0] if columns.shape[1] == 1 else known
-        )
+        weight = None
+        if sample_weight is not None:
+            weight = check_weight(sample_weight, n_rows, who=who)[complete]
+        inputs = X if complete.all() else take_rows(X, np.flatnonzero(complete))
+        columns = as_columns(targets)[complete]
+        fitted = self._fit_rows(inputs, columns, weight)
         residuals = columns - _predict_columns(fitted, inputs, columns.shape[1])
         attributes = {
             "estimator_": fitted,
-            "residual_std_": np.sqrt(np.mean(residuals**2, axis=0)),
+            "residual_std_": np.sqrt(np.average(residuals**2, axis=0, weights=weight)),
             "n_outputs_": columns.shape[1],
             "_y_ndim_": targets.ndim,
         }
@@ -135,6 +137,19 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
                 attributes[name] = getattr(fitted, name)
         self._set_fitted(attributes)
         return self
+
+    def _fit_rows(self, inputs: ArrayLike, columns: np.ndarray, weight: np.ndarray | None):
+        """Fit a clone of `estimator` to complete rows."""
+        # One output is handed on 1-D, which every regressor takes without a warning.
+        targets = columns[:, 0] if columns.shape[1] == 1 else columns
+        if weight is None:
+            return clone(self.estimator).fit(inputs, targets)
+        if not has_fit_parameter(self.estimator, "sample_weight"):
+            raise ValueError(
+                f"{type(self).__name__}: sample_weight was given, and "
+                f"{type(self.estimator).__name__}.fit does not know it"
+            )
+        return clone(self.estimator).fit(inputs, targets, sample_weight=weight)
 
     def predict(
         self,

@@ -120,7 +120,8 @@ class SingleTaskLDS(BaseLDS):
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
         units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
-        scaled = standardize(sequences, units)
+        weighted = standardize(sequences, units)
+        scaled = weighted._replace(weights=None)  # a sequence on its own has nothing to outweigh
         learned = self._learn_each(scaled)
         converged = np.array([part.converged for part in learned])
         if not converged.all():
@@ -133,7 +134,8 @@ class SingleTaskLDS(BaseLDS):
             )
         pooled = None
         if self.unseen == "pooled":
-            pooled = point_fit(learn_best(scaled, make_options(self, 0, ()), 1, None, 0), scaled)
+            shared = learn_best(weighted, make_options(self, 0, ()), 1, None, 0)
+            pooled = point_fit(shared, weighted)
         fits = self._point_fits(learned, scaled)
         return {
             "n_states_": np.array([fit.chart.shape.n_states for fit in fits]),

@@ -6,13 +6,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array, check_consistent_length
 
 from mtds_sklearn.estimators._checks import as_columns, check_targets
+from mtds_sklearn.estimators._weights import check_weight
 
-_FIT_METADATA = {"groups": True, "times": True}
+_ROW_METADATA = {"groups": True, "times": True}
+_FIT_METADATA = {**_ROW_METADATA, "sample_weight": True}
 _SCORE_METADATA = {**_FIT_METADATA, "y_context": True}
-_PREDICT_METADATA = {**_SCORE_METADATA, "horizon": True, "return_std": True, "quantiles": True}
+_PREDICT_METADATA = {
+    **_ROW_METADATA,
+    "y_context": True,
+    "horizon": True,
+    "return_std": True,
+    "quantiles": True,
+}
 
 
 def r2_of_forecast(
@@ -86,7 +93,8 @@ class SequenceRegressorMixin(RegressorMixin):
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             True outputs; NaN is not scored.
         sample_weight : array-like of shape (n_rows,), default=None
-            Weight of each row in the score.
+            Weight of each row in the score; for the sequence models the same in all rows of a
+            sequence.
         groups, times, y_context : array-like, default=None
             As in `predict`. Values that `y_context` reveals are not scored.
 
@@ -98,7 +106,7 @@ class SequenceRegressorMixin(RegressorMixin):
         Raises
         ------
         ValueError
-            If nothing is left to score.
+            If nothing is left to score, or weights differ within a sequence.
         """
         mean = as_columns(
             self.predict(X, groups=groups, times=times, y_context=y_context)  # checks X, y_context
@@ -117,11 +125,12 @@ class SequenceRegressorMixin(RegressorMixin):
                 f"and y_context reveals {np.count_nonzero(~hidden)}"
             )
         if sample_weight is not None:
-            sample_weight = check_array(
-                sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"
-            )
-            check_consistent_length(targets, sample_weight)
+            sample_weight = check_weight(sample_weight, len(targets), who=who)
+            self._check_score_weight(sample_weight, X, groups, times)
         return r2_of_forecast(targets, mean, observed & hidden, sample_weight)
+
+    def _check_score_weight(self, weight: np.ndarray, X: ArrayLike, groups, times) -> None:
+        """Refuse row weights (n_rows,) that make no sense; any do where rows stand alone."""
 
     def _set_fitted(self, fitted: dict[str, Any]) -> None:
         """Replace every fitted attribute (trailing underscore) of an earlier fit, all at once."""

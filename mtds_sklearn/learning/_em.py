@@ -2,7 +2,7 @@
 
 Each step but the last ascends one bound,
 
-    L = sum_i { E_q log p(y_i | W z_i + b) - KL(q_i || N(0, I)) } + log p(W, b)
+    L = sum_i w_i { E_q log p(y_i | W z_i + b) - KL(q_i || N(0, I)) } + log p(W, b)
               + sum_o [ gamma_o log sigma_o + log p(sigma_o) ].
 
 gamma_o, the share of the values of output o that (W, b) use up (MacKay 1992), keeps the noise sigma
@@ -25,9 +25,11 @@ from mtds_sklearn.learning._m_step import (
     m_step,
     posterior_normal,
     prior_precision,
+    sequence_weights,
+    weighted_counts,
 )
 from mtds_sklearn.learning._posterior import TaskPosterior, divergence
-from mtds_sklearn.model._likelihood import evaluations, gaussian_log_density
+from mtds_sklearn.model._likelihood import gaussian_log_density
 from mtds_sklearn.model._task_map import Family
 
 # Noise below this share of an output's standard deviation is rounding, not noise.
@@ -79,7 +81,7 @@ def run_em(
     `tol` is the change of the bound per observed value below which an iteration counts as still;
     three in a row end the loop.
     """
-    n_observed = evaluations(sequences).n_observed
+    n_observed, weights = weighted_counts(sequences), sequence_weights(sequences)
     n_values = max(float(n_observed.sum()), 1.0)
     bounds, gains = [], []
     still, damping, spent = 0, 1e-4, 0.0
@@ -87,14 +89,14 @@ def run_em(
     for iteration in range(len(floors) + max_iter):
         annealing = iteration < len(floors)
         floor = floors[iteration] if annealing else MIN_NOISE
-        before = _bound(squared, n_observed, family, posterior, spent)
+        before = _bound(squared, n_observed, family, posterior, weights, spent)
         search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
         posterior = e_step(sequences, family, posterior, points if search else None)
         family, last, squared, damping = m_step(sequences, family, posterior, damping=damping)
         noise = best_noise(squared.sum(0), n_observed.sum(0) * (1.0 - spent))
         family = family._replace(noise_std=np.maximum(noise, floor))
-        family, posterior = expand(family, posterior)
-        bounds.append(_bound(squared, n_observed, family, posterior, spent))
+        family, posterior = expand(family, posterior, weights)
+        bounds.append(_bound(squared, n_observed, family, posterior, weights, spent))
         gains.append(np.nan if before is None or annealing else bounds[-1] - before)
         if not annealing or iteration >= RELEVANCE_FROM:
             family, n_determined = update_relevance(family, last)
@@ -108,14 +110,14 @@ def run_em(
     return EMResult(family, posterior, last, bounds, gains, converged)
 
 
-def _bound(squared, n_observed, family, posterior, spent) -> float | None:
+def _bound(squared, n_observed, family, posterior, weights, spent) -> float | None:
     """The bound; values that (W, b) use up count as not observed."""
     if squared is None:
         return None
     n_free = n_observed.sum(0) * (1.0 - spent)
     fit = gaussian_log_density(squared.sum(0), n_free, family.noise_std)
     prior = log_prior(family) + log_noise_prior(family.noise_std)
-    return float(fit - divergence(posterior).sum() + prior)
+    return float(fit - weights @ divergence(posterior) + prior)
 
 
 def best_noise(squared: np.ndarray, n_free: np.ndarray) -> np.ndarray:
@@ -128,20 +130,23 @@ def log_noise_prior(noise_std: np.ndarray) -> float:
     return float(-NOISE_COUNT * np.sum(np.log(noise_std) + 0.5 * (NOISE_SCALE / noise_std) ** 2))
 
 
-def expand(family: Family, posterior: TaskPosterior) -> tuple:
+def expand(family: Family, posterior: TaskPosterior, weights: np.ndarray | None = None) -> tuple:
     """Whiten the aggregate posterior of z and absorb the map into (W, b).
 
-    With mean mu and covariance L L' of the aggregate, z -> L^-1 (z - mu), b -> b + W mu, W -> W L
-    leaves every theta_i, at every cubature point, as it was (PX-EM; Liu, Rubin & Wu 1998). Taken
-    only where the divergence from the prior of z falls by more than the log prior of (W, b) does.
+    With mean mu and covariance L L' of the (weighted) aggregate, z -> L^-1 (z - mu),
+    b -> b + W mu, W -> W L leaves every theta_i, at every cubature point, as it was (PX-EM; Liu,
+    Rubin & Wu 1998). Taken only where the divergence from the prior of z falls by more than the log
+    prior of (W, b) does.
     """
     n, k = posterior.mean.shape
     if k == 0:
         return family, posterior
-    mu = posterior.mean.mean(axis=0)
+    weights = np.ones(n) if weights is None else weights
+    share = weights / weights.sum()
+    mu = share @ posterior.mean
     centred = posterior.mean - mu
-    spread = np.einsum("nij,nkj->ik", posterior.factor, posterior.factor) + centred.T @ centred
-    L = np.linalg.cholesky(spread / n)
+    within = np.einsum("n,nij,nkj->ik", share, posterior.factor, posterior.factor)
+    L = np.linalg.cholesky(within + (share * centred.T) @ centred)
     moved = TaskPosterior(
         solve_triangular(L, centred.T, lower=True).T,
         np.linalg.solve(np.broadcast_to(L, (n, k, k)), posterior.factor),
@@ -149,7 +154,7 @@ def expand(family: Family, posterior: TaskPosterior) -> tuple:
     expanded = family._replace(
         loadings=family.loadings @ L, bias=family.bias + family.loadings @ mu
     )
-    gain = divergence(posterior).sum() - divergence(moved).sum()
+    gain = weights @ (divergence(posterior) - divergence(moved))
     if gain + log_prior(expanded) - log_prior(family) < 0.0:
         return family, posterior
     return expanded, moved

@@ -22,7 +22,7 @@ from mtds_sklearn.learning._initialization import (
     n_entries,
     residuals_at,
 )
-from mtds_sklearn.learning._m_step import Curvature, posterior_normal
+from mtds_sklearn.learning._m_step import Curvature, posterior_normal, sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
 from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
@@ -228,7 +228,8 @@ def _learned(sequences: PackedSequences, result: EMResult, *, n_annealed: int) -
     psi = natural_parameters(family, z)
     log_joint = log_likelihood(psi, run, family.chart, family.noise_std)
     log_joint -= 0.5 * np.sum(z**2, axis=1)
-    evidence = log_evidence(result, log_joint, log_det)
+    weights = sequence_weights(sequences)
+    evidence = log_evidence(result, weights * log_joint, weights * log_det)
     bounds, n_states = np.array(result.bounds), family.chart.shape.n_states
     return Learned(
         family, posterior, evidence, result.last, result.bounds, result.gains, result.converged,

@@ -14,6 +14,7 @@ import numpy as np
 
 from mtds_sklearn import _pole_kernels
 from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.model._lds import (
     Chart,
     Shape,
@@ -155,9 +156,9 @@ def _regress(grid, left, ridge) -> tuple:
 
 
 def _scores(grid, left, ridge) -> np.ndarray:
-    """Reduction of squares by each candidate, summed over sequences and outputs."""
+    """Reduction of squares by each candidate, summed over (weighted) sequences and outputs."""
     solution, right = _regress(grid, left, ridge)
-    return np.sum(solution * right, axis=(1, 2, 3))
+    return np.sum(solution * right, axis=(2, 3)) @ sequence_weights(left)
 
 
 def _emission(coordinates, along, across) -> np.ndarray:

@@ -1,10 +1,11 @@
 """M-step: new shared parameters phi = (W, b) and noise, given the posteriors of the latents.
 
-The objective is Q(phi) = sum_i E_q log p(y_i | W z_i + b) + log p(W, b), with expectations by
-cubature. With z1 = (z, 1), G the Jacobian of the outputs in theta and R the noise covariance, the
-Gauss-Newton matrix is
+The objective is Q(phi) = sum_i w_i E_q log p(y_i | W z_i + b) + log p(W, b), with expectations by
+cubature and weights w_i that say how often a sequence counts (1 if nothing else is said). With
+z1 = (z, 1), G the Jacobian of the outputs in theta and R the noise covariance, the Gauss-Newton
+matrix is
 
-    H = sum_i mean_c (z1 z1') (x) (G' R^-1 G) + prior precisions,
+    H = sum_i w_i mean_c (z1 z1') (x) (G' R^-1 G) + prior precisions,
 
 indexed (column of [W b], entry of theta). One step solves (H + damping diag H) delta = gradient.
 """
@@ -38,12 +39,24 @@ class Curvature(NamedTuple):
     normal : ndarray of shape ((k + 1) n_theta, (k + 1) n_theta)
         Gauss-Newton matrix.
     squared : ndarray of shape (n_sequences, n_outputs)
-        Expected squared residuals.
+        Expected squared residuals, times the weight of the sequence.
     """
 
     gradient: np.ndarray
     normal: np.ndarray
     squared: np.ndarray
+
+
+def sequence_weights(sequences: PackedSequences) -> np.ndarray:
+    """How often each sequence counts, (n_sequences,)."""
+    if sequences.weights is None:
+        return np.ones(len(sequences.labels))
+    return sequences.weights
+
+
+def weighted_counts(sequences: PackedSequences) -> np.ndarray:
+    """Observed values (n_sequences, n_outputs), times the weight of the sequence."""
+    return evaluations(sequences).n_observed * sequence_weights(sequences)[:, None]
 
 
 def prior_precision(family: Family) -> np.ndarray:
@@ -64,19 +77,20 @@ def log_prior(family: Family) -> float:
 
 
 def expected_squares(points, sequences, family) -> np.ndarray:
-    """Mean over cubature points of the squared residuals, (n_sequences, n_outputs)."""
+    """Mean over cubature points of the squared residuals, weighted (n_sequences, n_outputs)."""
     n, n_points, k = points.shape
     psi = natural_parameters(family, points.reshape(n * n_points, k))
     run = evaluations(sequences, repeats=n_points)
     squared = squared_residuals(psi, run, family.chart) * np.exp(-2.0 * psi[:, -1:])
-    return squared.reshape(n, n_points, -1).mean(axis=1)
+    return squared.reshape(n, n_points, -1).mean(axis=1) * sequence_weights(sequences)[:, None]
 
 
 def curvature(points, sequences, family) -> Curvature:
-    """Gradient and Gauss-Newton matrix of sum_i E_q log p(y_i | z_i) in (W, b)."""
+    """Gradient and Gauss-Newton matrix of sum_i w_i E_q log p(y_i | z_i) in (W, b)."""
     n, n_points, k = points.shape
     chart = family.chart
     n_active = len(chart.active)
+    weights = sequence_weights(sequences)
     z1 = np.concatenate([points, np.ones((n, n_points, 1))], axis=2).reshape(-1, k + 1)
     upper = np.triu_indices(k + 1)
     normal = np.zeros((len(upper[0]), n_active * n_active))
@@ -88,13 +102,14 @@ def curvature(points, sequences, family) -> Curvature:
         rows = slice(first * n_points, (first + len(index)) * n_points)
         psi = natural_parameters(family, points[index].reshape(len(index) * n_points, k))
         run = evaluations(sequences, repeats=n_points, index=index)
-        weight = np.full(len(psi), 1.0 / n_points)
+        weight = np.repeat(weights[index] / n_points, n_points)
         part = theta_quantities(psi, run, chart, family.noise_std, weight)
         products = z1[rows][:, upper[0]] * z1[rows][:, upper[1]]
         normal += products.T @ part.normal.reshape(len(psi), -1)
         gradient += z1[rows].T @ part.gradient
         scaled = part.squared * np.exp(-2.0 * psi[:, -1:])
-        squared[index] = scaled.reshape(len(index), n_points, -1).mean(axis=1)
+        mean = scaled.reshape(len(index), n_points, -1).mean(axis=1)
+        squared[index] = mean * weights[index, None]
     basis = chart.basis[chart.active]
     full = np.empty((k + 1, k + 1, n_active, n_active))
     full[upper] = normal.reshape(-1, n_active, n_active)
@@ -126,12 +141,12 @@ def m_step(
     last : Curvature
         At the last point where derivatives were taken.
     squared : ndarray of shape (n_sequences, n_outputs)
-        Expected squared residuals at the new parameters.
+        Expected squared residuals at the new parameters, weighted.
     damping : float
         Where to start next time.
     """
     points = cubature_points(posterior)
-    n_observed = evaluations(sequences).n_observed
+    n_observed = weighted_counts(sequences)
     free = np.isfinite(prior_precision(family)).ravel()
     for _ in range(n_steps):
         last = curvature(points, sequences, family)

@@ -36,13 +36,20 @@ MOST_UNCERTAIN = 0.5
 VARIMAX_STEPS = 50
 
 
-def fit_prior(family: Family, posterior: TaskPosterior, relevant: np.ndarray) -> LatentPrior:
+def fit_prior(
+    family: Family,
+    posterior: TaskPosterior,
+    relevant: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> LatentPrior:
     """p(z) for a learned family.
 
     Parameters
     ----------
     relevant : ndarray of bool, shape (n_theta,)
         Entries of theta that vary.
+    weights : ndarray of shape (n_sequences,), default=None
+        How often each sequence counts; None: once.
     """
     k = posterior.mean.shape[1]
     prior = standard_prior(k)
@@ -54,9 +61,10 @@ def fit_prior(family: Family, posterior: TaskPosterior, relevant: np.ndarray) ->
     mean = posterior.mean[seen] @ rotation
     spread = np.swapaxes(posterior.factor[seen], 1, 2) @ rotation
     std = np.sqrt(np.sum(spread**2, axis=1))
+    weights = np.ones(len(std)) if weights is None else weights[seen]
     shape, gain = np.zeros((k, 4)), 0.0
     for d in np.flatnonzero(np.mean(std**2, axis=0) < MOST_UNCERTAIN):
-        shape[d], gain_d = fit_coordinate(mean[:, d], std[:, d])
+        shape[d], gain_d = fit_coordinate(mean[:, d], std[:, d], weights)
         gain += gain_d
     return LatentPrior(rotation, shape) if gain > 0.0 else prior
 
@@ -86,31 +94,32 @@ def _polar(matrix: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def fit_coordinate(mean: np.ndarray, std: np.ndarray) -> tuple:
-    """Shape (4,) of one coordinate from the posteriors N(mean_i, std_i^2) of the sequences.
+def fit_coordinate(mean: np.ndarray, std: np.ndarray, weights: np.ndarray | None = None) -> tuple:
+    """Shape (4,) of one coordinate from the posteriors N(mean_i, std_i^2) of weighted sequences.
 
     Also how much better than the normal such a shape predicts left-out sequences, in nats in all.
     """
-    nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
+    nodes, share = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
     r = mean[:, None] + std[:, None] * nodes
-    log_old = np.log(weights / weights.sum()) - log_normal_density(r)
+    weights = np.ones(len(r)) if weights is None else weights
+    log_old = np.log(share / share.sum()) - log_normal_density(r)
     fold = np.argsort(np.argsort(mean)) % N_FOLDS  # by rank: sequences have no order
     gain = 0.0
     for left_out in range(min(N_FOLDS, len(r))):
         out = fold == left_out
-        shape = _maximize(r[~out], log_old[~out])
-        gain += _log_gain(shape, r[out], log_old[out])
-    return _maximize(r, log_old), gain
+        shape = _maximize(r[~out], log_old[~out], weights[~out])
+        gain += _log_gain(shape, r[out], log_old[out], weights[out])
+    return _maximize(r, log_old, weights), gain
 
 
-def _log_gain(shape: np.ndarray, r: np.ndarray, log_old: np.ndarray) -> float:
-    """sum_i log E_{q_i}[p(r_i) / N(r_i; 0, 1)] over quadrature nodes r (n_sequences, n_nodes)."""
+def _log_gain(shape: np.ndarray, r: np.ndarray, log_old: np.ndarray, weights) -> float:
+    """sum_i w_i log E_{q_i}[p(r_i) / N(r_i; 0, 1)] over nodes r (n_sequences, n_nodes)."""
     log_new = coordinate_log_density(r[..., None], shape[None])[..., 0]
-    return float(np.sum(logsumexp(log_new + log_old, axis=1)))
+    return float(weights @ logsumexp(log_new + log_old, axis=1))
 
 
-def _maximize(r: np.ndarray, log_old: np.ndarray) -> np.ndarray:
+def _maximize(r: np.ndarray, log_old: np.ndarray, weights: np.ndarray) -> np.ndarray:
     def cost(scaled):
-        return 0.5 * np.sum(scaled**2) - _log_gain(scaled * SHAPE_STD, r, log_old)
+        return 0.5 * np.sum(scaled**2) - _log_gain(scaled * SHAPE_STD, r, log_old, weights)
 
     return minimize(cost, np.zeros(4), method="BFGS").x * SHAPE_STD
