@@ -10,7 +10,12 @@ import pytest
 from sklearn import config_context
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("mtds_sklearn", "mtds_sklearn.datasets", "mtds_sklearn.model_selection")
+MODULES = (
+    "mtds_sklearn",
+    "mtds_sklearn.datasets",
+    "mtds_sklearn.display",
+    "mtds_sklearn.model_selection",
+)
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 GENERATED = re.compile(r"set_\w+_request")  # by scikit-learn, in every class
