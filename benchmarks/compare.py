@@ -44,10 +44,10 @@ HERE = Path(__file__).parent
 VERSIONED = ("mtds_sklearn", "numpy", "scipy", "sklearn", "numba", "statsmodels")
 
 
-def measure(family: str, method: str, args: argparse.Namespace) -> dict:
+def measure(family: str, method: str, sources: str, args: argparse.Namespace) -> dict:
     """Result of one method on one family, from the cache where it is there."""
     options = args.set if method == OURS else {}
-    key = [family, method, args.seed, args.quick, options, fingerprint(method)]
+    key = [family, method, args.seed, args.quick, options, sources]
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     path = args.cache / f"{family}-{method}-{digest}.json".replace(" ", "_")
     if path.exists() and not args.fresh:
@@ -110,7 +110,9 @@ def run_all(args: argparse.Namespace) -> dict:
         else:
             kinds[name] = family.kind
     pairs = [(family, method) for family in kinds for method in args.methods]
-    results = Parallel(n_jobs=args.jobs)(delayed(measure)(*pair, args) for pair in pairs)
+    results = Parallel(n_jobs=args.jobs)(
+        delayed(measure)(*pair, fingerprint(pair[1]), args) for pair in pairs
+    )
     found = dict(zip(pairs, results, strict=True))
     return {
         family: (kind, {method: found[family, method] for method in args.methods})

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from rivals.curves import GaussianCurves, NearestCurves
@@ -29,17 +31,39 @@ def makers(seed: int, options: dict) -> dict[str, Callable]:
         "mixed model": MixedModel,
         "Gaussian": GaussianCurves,
         "nearest": NearestCurves,
-    }
+        "autoregression": _autoregression,
+    } | ({"recurrent": lambda: _recurrent(seed)} if find_spec("torch") else {})
 
 
+def _autoregression():
+    from rivals.autoregression import Autoregression  # statsmodels
+
+    return Autoregression()
+
+
+def _recurrent(seed: int):
+    from rivals.recurrent import Recurrent  # torch
+
+    return Recurrent(seed)
+
+
+# Files in `rivals` that a method's results depend on.
+SOURCES = {
+    "mixed model": ("mixed_model", "random_effects", "response_bank", "conditioning"),
+    "Gaussian": ("curves", "conditioning"),
+    "nearest": ("curves", "conditioning"),
+    "autoregression": ("autoregression",),
+    "recurrent": ("recurrent",),
+}
+
+
+@cache  # of the sources as they are at the first call, before any long run
 def fingerprint(method: str) -> str:
     """Digest of the source that a method's results depend on, the families included."""
-    own = ("MTLDSRegressor", "PooledLDS", "SingleTaskLDS")
     sources = [*HERE.glob("*families.py"), HERE / "scoring.py", HERE / "sequences.py"]
-    if method in own:
-        sources += [*Path(mtds_sklearn.__file__).parent.rglob("*.py"), HERE / "rivals" / "own.py"]
-    else:
-        sources += [path for path in (HERE / "rivals").glob("*.py") if path.name != "own.py"]
+    sources += [HERE / "rivals" / f"{name}.py" for name in SOURCES.get(method, ("own",))]
+    if method not in SOURCES:
+        sources += Path(mtds_sklearn.__file__).parent.rglob("*.py")
     digest = hashlib.sha256()
     for path in sorted(sources):
         digest.update(path.read_bytes())

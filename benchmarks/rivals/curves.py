@@ -1,6 +1,7 @@
 """Two rivals that know training curves and nothing of dynamics: neighbours, and a Gaussian."""
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sequences import Forecast, Sequence, gaussian_forecast
 from sklearn.covariance import ledoit_wolf
 
@@ -77,6 +78,7 @@ class NearestCurves(_Curves):
 
     def fit(self, train: list[Sequence]) -> "NearestCurves":
         self._store(train)
+        self.chosen: dict[tuple, int] = {}  # by which values are known: often many times the same
         return self
 
     def forecast(
@@ -84,34 +86,31 @@ class NearestCurves(_Curves):
     ) -> list[Forecast]:
         result = []
         for sequence, true in zip(known, truth, strict=True):
-            curves = self._cut(len(sequence.outputs))
+            outputs, curves = sequence.outputs, self._cut(len(sequence.outputs))
             if horizon is None:
-                mean, std = self._predict(curves, sequence.outputs)
+                mean, std = self._predict(curves, outputs, curves)
             else:
-                rows = [self._row(curves, sequence.outputs, t) for t in range(len(curves[0]))]
+                rows = [
+                    self._predict(curves[:, :t], outputs[:t], curves[:, t])
+                    for t in range(len(outputs))
+                ]
                 mean, std = (np.array(part) for part in zip(*rows, strict=True))
             result.append(gaussian_forecast(mean, std, true.outputs))
         return result
 
-    def _row(self, curves: np.ndarray, outputs: np.ndarray, t: int) -> tuple:
-        mean, std = self._predict(
-            curves[:, : t + 1],
-            np.where(np.arange(t + 1)[:, None] < t, outputs[: t + 1], np.nan),
-            last=True,
-        )
-        return mean[-1], std[-1]
-
-    def _predict(self, curves: np.ndarray, outputs: np.ndarray, last: bool = False) -> tuple:
+    def _predict(self, curves: np.ndarray, outputs: np.ndarray, future: np.ndarray) -> tuple:
         seen = np.isfinite(outputs)
-        features = (curves / self.std)[:, seen]
-        target = (outputs / self.std)[seen]
-        future = curves[:, -1:] if last else curves
-        k = self._choose(features, future)
-        order = np.argsort(((features - target) ** 2).sum(axis=1), kind="stable")[:k]
-        return self._spread(future[order])
+        if not seen.any():
+            return self._spread(future)
+        features, target = (curves / self.std)[:, seen], (outputs / self.std)[seen]
+        key = (future.shape[1:], seen.tobytes())
+        if key not in self.chosen:
+            self.chosen[key] = self._choose(features, future)
+        distance = ((features - target) ** 2).sum(axis=1)
+        return self._spread(future[np.argsort(distance, kind="stable")[: self.chosen[key]]])
 
     def _choose(self, features: np.ndarray, future: np.ndarray) -> int:
-        distance = ((features[:, None] - features) ** 2).sum(axis=2)
+        distance = cdist(features, features)
         np.fill_diagonal(distance, np.inf)
         order = np.argsort(distance, axis=1, kind="stable")
         losses = {}
