@@ -416,7 +416,7 @@ def test_the_evidence_of_a_random_offset_is_exact_in_z(rng):
 def test_the_factor_of_the_bias_is_that_of_its_covariance(rng):
     sequences, _ = noisy(rng, oscillations(rng, 5, 30))
     learned, _, _ = learn(sequences, 2, 0)
-    factor = bias_factor(learned)
+    factor = bias_factor(learned.family, learned.curvature)
     normal, free = posterior_normal(learned.family, learned.curvature)
     assert free.all()
     np.testing.assert_allclose(factor @ factor.T @ normal, np.eye(len(normal)), atol=1e-6)

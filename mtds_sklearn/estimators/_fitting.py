@@ -9,11 +9,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 
-from mtds_sklearn._scaling import Scaling, apply_scaling
+from mtds_sklearn._scaling import Scaling, apply_scaling, fit_scaling
 from mtds_sklearn._sequences import PackedSequences, frozen
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast
-from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, theta_size
+from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, resume, theta_size
+from mtds_sklearn.model._task_map import Family
 
 BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
 # Below this many sequences the optimum depends on the start, so that more starts are tried.
@@ -25,6 +26,11 @@ class Units(NamedTuple):
 
     scaling: Scaling
     used: np.ndarray
+
+
+def fit_units(sequences: PackedSequences) -> Units:
+    """The units in which these sequences are of size one."""
+    return Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
 
 
 def standardize(sequences: PackedSequences, units: Units) -> PackedSequences:
@@ -79,6 +85,14 @@ def learn_best(
         delayed(_grow)(sequences, options, points, normals[i]) for i in range(n_init)
     )
     return max(fits, key=lambda learned: learned.evidence)
+
+
+def learn_again(sequences: PackedSequences, family: Family, options: Options, seed: int) -> Learned:
+    """Go on learning from where an earlier fit ended."""
+    k = family.loadings.shape[1]
+    points = make_draws(k, seed).points if k else np.zeros((1, 0))
+    with one_blas_thread():
+        return resume(sequences, family, options, points)
 
 
 def _grow(sequences, options, points, normals) -> Learned:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mtds_sklearn._scaling import fit_scaling
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._checks import Interval, StrOptions
@@ -15,6 +14,8 @@ from mtds_sklearn.estimators._fitting import (
     BLOCK_KINDS,
     Units,
     density_shift,
+    fit_units,
+    learn_again,
     learn_best,
     make_options,
     one_blas_thread,
@@ -24,16 +25,22 @@ from mtds_sklearn.estimators._fitting import (
     warn_unconverged,
 )
 from mtds_sklearn.estimators._known_family import family_forecast, infer_observed
+from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step
+from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.learning._growth import theta_size
+from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
+from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._lds import theta_names
 
 # Below this precision an entry of theta counts as varying between sequences.
 RELEVANT_PRECISION = 1000.0
+# The shape of p(z) is fitted again when so many times as many sequences have been seen.
+PRIOR_REFIT = 1.2
 
 
-class MTLDSRegressor(FamilyMethods, BaseLDS):
+class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     """Multi-task linear dynamical system: sequences that share how their dynamics differ.
 
     Every sequence i is a linear dynamical system of its own, whose parameters lie on a plane that
@@ -71,6 +78,9 @@ class MTLDSRegressor(FamilyMethods, BaseLDS):
         else 1.
     n_jobs : int, default=None
         Number of jobs for the starts; results do not depend on it.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from where the last one ended, in its units and with its
+        number of states, instead of learning anew: more iterations, or other sequences.
     random_state : int, RandomState instance or None, default=None
         Determines the starts and the quasi-random numbers of inference.
 
@@ -99,7 +109,12 @@ class MTLDSRegressor(FamilyMethods, BaseLDS):
     n_iter_, converged_ : int, bool
         Number of iterations of the last stage; whether it ended before `max_iter`.
     labels_ : ndarray of shape (n_sequences,)
-        Labels of the training sequences, in order of first appearance.
+        Labels of the training sequences, in order of first appearance. After `partial_fit` these
+        and the posteriors are the latest 400 sequences'; what describes learning (`evidence_`,
+        `lower_bounds_`, `stages_`, `n_iter_`, `converged_`) is that of the last `fit`, or of the
+        first minibatch.
+    n_sequences_seen_ : int
+        Number of sequences learned from; in `partial_fit` one that comes again counts again.
     n_outputs_, n_features_in_ : int
         Numbers of outputs and inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -138,6 +153,7 @@ class MTLDSRegressor(FamilyMethods, BaseLDS):
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -153,6 +169,7 @@ class MTLDSRegressor(FamilyMethods, BaseLDS):
         tol=2e-5,
         n_init="auto",
         n_jobs=None,
+        warm_start=False,
         random_state=None,
     ):
         self.n_states = n_states
@@ -164,6 +181,7 @@ class MTLDSRegressor(FamilyMethods, BaseLDS):
         self.tol = tol
         self.n_init = n_init
         self.n_jobs = n_jobs
+        self.warm_start = warm_start
         self.random_state = random_state
 
     # ------------------------------------------------------------------------------------ hooks
@@ -179,34 +197,60 @@ class MTLDSRegressor(FamilyMethods, BaseLDS):
                 "With one sequence PooledLDS does the same with fewer parameters.",
                 stacklevel=3,
             )
-        units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
-        seed = rng.randint(2**31 - 1)
-        learned = learn_best(
-            standardize(sequences, units), options, resolve_n_init(self.n_init, n_sequences),
-            self.n_jobs, seed,
-        )  # fmt: skip
+        start, seed = warm_stream(self, sequences), rng.randint(2**31 - 1)
+        units = start[1] if start else fit_units(sequences)
+        scaled = standardize(sequences, units)
+        if start:
+            learned = learn_again(scaled, start[0].family, options, seed)
+        else:
+            n_init = resolve_n_init(self.n_init, n_sequences)
+            learned = learn_best(scaled, options, n_init, self.n_jobs, seed)
         warn_unconverged(self, learned)
-        return self._fitted(learned, units, seed, sequences.weights)
+        varies = learned.family.precision < RELEVANT_PRECISION
+        prior = fit_prior(learned.family, learned.posterior, varies, sequences.weights)
+        family = learned.family._replace(prior=prior)
+        return self._describe(family, learned.posterior, units) | {
+            "evidence_": learned.evidence,
+            "lower_bounds_": np.array(learned.bounds),
+            "stages_": learned.stages,
+            "n_iter_": len(learned.bounds),
+            "converged_": learned.converged,
+            "n_sequences_seen_": n_sequences,
+            "_units_": units,
+            "_seed_": seed,
+            "_stream_": start_stream(scaled, learned.family, learned.posterior),
+            "_n_at_prior_": n_sequences,
+            "_shape_parameters_": shape_parameters(self),
+        }
 
-    def _fitted(self, learned, units: Units, seed: int, weights) -> dict[str, Any]:
-        family, factor = learned.family, learned.posterior.factor
+    def _describe(self, family, posterior, units: Units) -> dict[str, Any]:
         varies = family.precision < RELEVANT_PRECISION
-        family = family._replace(prior=fit_prior(family, learned.posterior, varies, weights))
         return {
             "task_map_": family,
             "n_states_": family.chart.shape.n_states,
             "noise_std_": family.noise_std * units.scaling.output_scale,
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
-            "posterior_mean_": learned.posterior.mean,
-            "posterior_cov_": factor @ np.swapaxes(factor, 1, 2),
-            "evidence_": learned.evidence,
-            "lower_bounds_": np.array(learned.bounds),
-            "stages_": learned.stages,
-            "n_iter_": len(learned.bounds),
-            "converged_": learned.converged,
-            "_units_": units,
-            "_seed_": seed,
+            "posterior_mean_": posterior.mean,
+            "posterior_cov_": posterior.factor @ np.swapaxes(posterior.factor, 1, 2),
+        }
+
+    def _learn_more(self, sequences: PackedSequences) -> dict[str, Any]:
+        step = next_step(self, self._stream_, sequences, self._units_, self._varying_kinds())
+        factor = np.linalg.cholesky(self.posterior_cov_)
+        known = Remembered(self.labels_, TaskPosterior(self.posterior_mean_, factor))
+        known = known.moved(step.shift, step.factor).with_latest(step.labels, step.posterior)
+        family, prior = step.stream.family, self.task_map_.prior
+        n_at_prior = self._n_at_prior_
+        if step.stream.n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
+            varies = family.precision < RELEVANT_PRECISION
+            prior, n_at_prior = fit_prior(family, known.posterior, varies), step.stream.n_seen
+        family = family._replace(prior=prior)
+        return self._describe(family, known.posterior, self._units_) | {
+            "labels_": known.labels,
+            "n_sequences_seen_": step.stream.n_seen,
+            "_stream_": step.stream,
+            "_n_at_prior_": n_at_prior,
         }
 
     def _forecast(

@@ -17,6 +17,8 @@ from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.learning._growth import Learned, bias_factor
 from mtds_sklearn.learning._m_step import BIAS_PRECISION, sequence_weights
+from mtds_sklearn.learning._streaming import Stream
+from mtds_sklearn.learning._sums import curvature_of
 from mtds_sklearn.model._lds import Chart
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 
@@ -34,7 +36,6 @@ class PointFit(NamedTuple):
     factor: np.ndarray
     log_weights: np.ndarray
     noise_std: np.ndarray
-    log_evidence: float
 
 
 def point_fit(learned: Learned, sequences: PackedSequences) -> PointFit:
@@ -42,7 +43,7 @@ def point_fit(learned: Learned, sequences: PackedSequences) -> PointFit:
     family = learned.family
     unit = _unit_draws(len(family.bias))
     for width in WIDTHS:
-        factor = width * bias_factor(learned)
+        factor = width * bias_factor(family, learned.curvature)
         theta = family.bias + unit @ factor.T
         psi = family.chart.const + theta @ family.chart.basis.T
         log_posterior = -0.5 * BIAS_PRECISION * np.sum(theta**2, axis=1)
@@ -52,9 +53,16 @@ def point_fit(learned: Learned, sequences: PackedSequences) -> PointFit:
         if effective_sample_size(log_weights) >= EFFECTIVE_SHARE * len(log_weights):
             break
     return PointFit(
-        family.chart, family.bias, factor, log_weights - logsumexp(log_weights), family.noise_std,
-        learned.evidence,
+        family.chart, family.bias, factor, log_weights - logsumexp(log_weights), family.noise_std
     )  # fmt: skip
+
+
+def gaussian_fit(stream: Stream) -> PointFit:
+    """The fit where only the curvature of the data is left: draws of equal weight."""
+    family = stream.family
+    factor = bias_factor(family, curvature_of(stream.sums))
+    log_weights = np.full(N_THETA_DRAWS, -np.log(N_THETA_DRAWS))
+    return PointFit(family.chart, family.bias, factor, log_weights, family.noise_std)
 
 
 def _unit_draws(n_theta: int) -> np.ndarray:

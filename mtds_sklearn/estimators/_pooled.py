@@ -5,13 +5,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mtds_sklearn._scaling import fit_scaling
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._fitting import (
-    Units,
     density_shift,
+    fit_units,
+    learn_again,
     learn_best,
     make_options,
     one_blas_thread,
@@ -19,11 +19,19 @@ from mtds_sklearn.estimators._fitting import (
     standardize_targets,
     warn_unconverged,
 )
-from mtds_sklearn.estimators._plug_in import fit_log_likelihood, forecast_with, point_fit
+from mtds_sklearn.estimators._plug_in import (
+    fit_log_likelihood,
+    forecast_with,
+    gaussian_fit,
+    point_fit,
+)
+from mtds_sklearn.estimators._streaming import StreamingMixin, next_step
+from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast, in_units
+from mtds_sklearn.learning._streaming import start_stream
 
 
-class PooledLDS(BaseLDS):
+class PooledLDS(StreamingMixin, BaseLDS):
     """One linear dynamical system for all sequences: the baseline that knows no differences.
 
     The same model, learning and forecasts as `MTLDSRegressor` with W = 0. `y_context` and `horizon`
@@ -42,6 +50,9 @@ class PooledLDS(BaseLDS):
     tol : float, default=2e-5
         Learning stops when three iterations in a row change the bound by less than this, in nats
         per observed value.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from where the last one ended, in its units and with its
+        number of states, instead of learning anew: more iterations, or other sequences.
     random_state : int, RandomState instance or None, default=None
         Accepted for symmetry; nothing is random.
 
@@ -62,7 +73,11 @@ class PooledLDS(BaseLDS):
     converged_ : bool
         Whether the last stage ended before `max_iter`.
     labels_ : ndarray of shape (n_sequences,)
-        Labels of the training sequences.
+        Labels of the training sequences; after `partial_fit` those of the latest minibatch.
+        `evidence_`, `lower_bounds_`, `stages_`, `n_iter_` and `converged_` are then those of the
+        last `fit`, or of the first minibatch.
+    n_sequences_seen_ : int
+        Number of sequences learned from; in `partial_fit` one that comes again counts again.
     n_outputs_, n_features_in_ : int
         Numbers of outputs and inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -89,6 +104,7 @@ class PooledLDS(BaseLDS):
         "initial_state": [StrOptions({"shared", "zero"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -100,6 +116,7 @@ class PooledLDS(BaseLDS):
         initial_state="shared",
         max_iter=100,
         tol=2e-5,
+        warm_start=False,
         random_state=None,
     ):
         self.n_states = n_states
@@ -107,13 +124,17 @@ class PooledLDS(BaseLDS):
         self.initial_state = initial_state
         self.max_iter = max_iter
         self.tol = tol
+        self.warm_start = warm_start
         self.random_state = random_state
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
-        units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
-        options = make_options(self, 0, ())
+        options, start = make_options(self, 0, ()), warm_stream(self, sequences)
+        units = start[1] if start else fit_units(sequences)
         scaled = standardize(sequences, units)
-        learned = learn_best(scaled, options, 1, None, 0)
+        if start:
+            learned = learn_again(scaled, start[0].family, options, 0)
+        else:
+            learned = learn_best(scaled, options, 1, None, 0)
         warn_unconverged(self, learned)
         return {
             "n_states_": learned.family.chart.shape.n_states,
@@ -123,8 +144,23 @@ class PooledLDS(BaseLDS):
             "stages_": learned.stages,
             "n_iter_": len(learned.bounds),
             "converged_": learned.converged,
+            "n_sequences_seen_": len(sequences.labels),
             "_fit_": point_fit(learned, scaled),
             "_units_": units,
+            "_stream_": start_stream(scaled, learned.family, learned.posterior),
+            "_shape_parameters_": shape_parameters(self),
+        }
+
+    def _learn_more(self, sequences: PackedSequences) -> dict[str, Any]:
+        step = next_step(self, self._stream_, sequences, self._units_, ())
+        family = step.stream.family
+        return {
+            "n_states_": family.chart.shape.n_states,
+            "noise_std_": family.noise_std * self._units_.scaling.output_scale,
+            "labels_": step.labels,
+            "n_sequences_seen_": step.stream.n_seen,
+            "_fit_": gaussian_fit(step.stream),
+            "_stream_": step.stream,
         }
 
     def _forecast(

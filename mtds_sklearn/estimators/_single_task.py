@@ -8,13 +8,13 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 
-from mtds_sklearn._scaling import fit_scaling
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._fitting import (
     Units,
     density_shift,
+    fit_units,
     learn_best,
     make_options,
     merge_forecasts,
@@ -22,11 +22,13 @@ from mtds_sklearn.estimators._fitting import (
     standardize,
     standardize_targets,
 )
-from mtds_sklearn.estimators._plug_in import forecast_with, point_fit
+from mtds_sklearn.estimators._plug_in import forecast_with, gaussian_fit, point_fit
+from mtds_sklearn.estimators._streaming import StreamingMixin, next_step
 from mtds_sklearn.inference._forecast import Forecast, in_units
+from mtds_sklearn.learning._streaming import start_stream
 
 
-class SingleTaskLDS(BaseLDS):
+class SingleTaskLDS(StreamingMixin, BaseLDS):
     """One independent linear dynamical system for each sequence: the baseline that shares nothing.
 
     The same model and learning as `MTLDSRegressor`, one sequence at a time under a weak prior. A
@@ -65,7 +67,10 @@ class SingleTaskLDS(BaseLDS):
     converged_ : ndarray of bool, shape (n_sequences,)
         Whether learning ended before `max_iter`.
     labels_ : ndarray of shape (n_sequences,)
-        Labels of the training sequences.
+        Labels of the training sequences; `partial_fit` adds its own, and learns anew those that
+        come again.
+    n_sequences_seen_ : int
+        Number of sequences learned from; in `partial_fit` one that comes again counts again.
     n_outputs_, n_features_in_ : int
         Numbers of outputs and inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -119,9 +124,39 @@ class SingleTaskLDS(BaseLDS):
         self.random_state = random_state
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
-        units = Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
-        weighted = standardize(sequences, units)
-        scaled = weighted._replace(weights=None)  # a sequence on its own has nothing to outweigh
+        units = fit_units(sequences)
+        fitted = self._learn_own(sequences, units) | {
+            "n_sequences_seen_": len(sequences.labels),
+            "_pooled_": None,
+            "_units_": units,
+        }
+        if self.unseen == "pooled":
+            scaled = standardize(sequences, units)
+            shared = learn_best(scaled, make_options(self, 0, ()), 1, None, 0)
+            fitted["_pooled_"] = point_fit(shared, scaled)
+            fitted["_stream_"] = start_stream(scaled, shared.family, shared.posterior)
+        return fitted
+
+    def _learn_more(self, sequences: PackedSequences) -> dict[str, Any]:
+        new = self._learn_own(sequences, self._units_)
+        again = set(sequences.labels.tolist())
+        kept = [i for i, label in enumerate(self.labels_.tolist()) if label not in again]
+        fitted = {
+            name: np.concatenate([getattr(self, name)[kept], values])
+            for name, values in new.items()
+            if name != "_fits_"
+        }
+        fitted["labels_"] = np.concatenate([self.labels_[kept], sequences.labels])
+        fitted["_fits_"] = [self._fits_[i] for i in kept] + new["_fits_"]
+        fitted["n_sequences_seen_"] = self.n_sequences_seen_ + len(sequences.labels)
+        if self._pooled_ is not None:
+            step = next_step(self, self._stream_, sequences, self._units_, ())
+            fitted |= {"_pooled_": gaussian_fit(step.stream), "_stream_": step.stream}
+        return fitted
+
+    def _learn_own(self, sequences: PackedSequences, units: Units) -> dict[str, Any]:
+        """Learn each sequence from itself; its weight does not matter, for nothing outweighs it."""
+        scaled = standardize(sequences, units)._replace(weights=None)
         learned = self._learn_each(scaled)
         converged = np.array([part.converged for part in learned])
         if not converged.all():
@@ -130,12 +165,8 @@ class SingleTaskLDS(BaseLDS):
                 f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations "
                 f"for {len(late)} of {len(converged)} sequences, the first is {late[0]!r}.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        pooled = None
-        if self.unseen == "pooled":
-            shared = learn_best(weighted, make_options(self, 0, ()), 1, None, 0)
-            pooled = point_fit(shared, weighted)
         fits = self._point_fits(learned, scaled)
         return {
             "n_states_": np.array([fit.chart.shape.n_states for fit in fits]),
@@ -143,8 +174,6 @@ class SingleTaskLDS(BaseLDS):
             "n_iter_": np.array([len(part.bounds) for part in learned]),
             "converged_": converged,
             "_fits_": fits,
-            "_pooled_": pooled,
-            "_units_": units,
         }
 
     def _learn_each(self, scaled: PackedSequences) -> list:

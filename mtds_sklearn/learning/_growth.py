@@ -6,6 +6,7 @@ tried, and one state in place of the last pair. A generous limit on the number o
 no harm.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -126,12 +127,33 @@ def grow(
     learned : Learned
         Sequences without any observed value leave no trace in it but their posterior, the prior.
     """
+    return _of_the_seen(sequences, lambda seen: _grow(seen, options, points, normals))
+
+
+def resume(
+    sequences: PackedSequences, family: Family, options: Options, points: np.ndarray
+) -> Learned:
+    """Go on learning a family, of the size that it has, from these standardised sequences."""
+
+    def learn(seen: PackedSequences) -> Learned:
+        posterior = prior_posterior(len(seen.labels), family.loadings.shape[1])
+        return _polish(seen, family._replace(prior=None), posterior, points, options)
+
+    return _of_the_seen(sequences, learn)
+
+
+def _of_the_seen(sequences: PackedSequences, learn: Callable) -> Learned:
+    """Learn from the sequences of which something is observed; the others get the prior."""
     seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
-    if seen.any() and not seen.all():
-        learned = grow(select_sequences(sequences, seen), options, points, normals)
-        everyone = prior_posterior(len(seen), options.latent_dim)
-        everyone.mean[seen], everyone.factor[seen] = learned.posterior
-        return learned._replace(posterior=everyone)
+    if seen.all() or not seen.any():
+        return learn(sequences)
+    learned = learn(select_sequences(sequences, seen))
+    everyone = prior_posterior(len(seen), learned.posterior.mean.shape[1])
+    everyone.mean[seen], everyone.factor[seen] = learned.posterior
+    return learned._replace(posterior=everyone)
+
+
+def _grow(sequences, options, points, normals) -> Learned:
     shape = Shape(0, sequences.inputs.shape[1], sequences.outputs.shape[1], 2)
     family = initial_family(shape, options.free, options.varying, options.latent_dim)
     family = family._replace(
@@ -152,7 +174,7 @@ def grow(
         family = convert_to_cayley(best.family, best.posterior, options.varying)
         converted = _stage(sequences, family, best.posterior, points, options)
         best = converted._replace(stages=best.stages + converted.stages)
-    polished = _polish(sequences, best, points, options)
+    polished = _polish(sequences, best.family, best.posterior, points, options)
     return polished._replace(stages=best.stages + polished.stages)
 
 
@@ -208,17 +230,28 @@ def _stage(sequences, family, posterior, points, options) -> Learned:
     return _learned(sequences, result, n_annealed=ANNEALING_STEPS)
 
 
-def _polish(sequences, learned, points, options) -> Learned:
+def _polish(sequences, family, posterior, points, options) -> Learned:
     result = run_em(
-        sequences, learned.family, learned.posterior, points, max_iter=options.max_iter,
-        tol=options.tol,
-    )  # fmt: skip
+        sequences, family, posterior, points, max_iter=options.max_iter, tol=options.tol
+    )
     return _learned(sequences, result, n_annealed=0)
 
 
 def _learned(sequences: PackedSequences, result: EMResult, *, n_annealed: int) -> Learned:
-    """Add the evidence, by Laplace's method at the modes next to the posterior means."""
+    """Add the evidence, by Laplace's method."""
     family, posterior = result.family, result.posterior
+    evidence = log_evidence(result, *laplace_terms(sequences, family, posterior))
+    bounds, n_states = np.array(result.bounds), family.chart.shape.n_states
+    return Learned(
+        family, posterior, evidence, result.last, result.bounds, result.gains, result.converged,
+        (Stage(n_states, bounds, n_annealed, evidence, kept=True),),
+    )  # fmt: skip
+
+
+def laplace_terms(
+    sequences: PackedSequences, family: Family, posterior: TaskPosterior
+) -> tuple[np.ndarray, np.ndarray]:
+    """log p(y_i, z_i) and log |S_i| at the modes next to the posterior means, times the weights."""
     run = evaluations(sequences)
     z, k = posterior.mean, posterior.mean.shape[1]
     log_det = np.zeros(len(z))
@@ -229,15 +262,10 @@ def _learned(sequences: PackedSequences, result: EMResult, *, n_annealed: int) -
     log_joint = log_likelihood(psi, run, family.chart, family.noise_std)
     log_joint -= 0.5 * np.sum(z**2, axis=1)
     weights = sequence_weights(sequences)
-    evidence = log_evidence(result, weights * log_joint, weights * log_det)
-    bounds, n_states = np.array(result.bounds), family.chart.shape.n_states
-    return Learned(
-        family, posterior, evidence, result.last, result.bounds, result.gains, result.converged,
-        (Stage(n_states, bounds, n_annealed, evidence, kept=True),),
-    )  # fmt: skip
+    return weights * log_joint, weights * log_det
 
 
-def bias_factor(learned: Learned) -> np.ndarray:
+def bias_factor(family: Family, last: Curvature) -> np.ndarray:
     """F (n_theta, n_theta) with F F' the Laplace covariance of b, for a family without latents."""
-    normal, _ = posterior_normal(learned.family, learned.curvature)
+    normal, _ = posterior_normal(family, last)
     return solve_triangular(np.linalg.cholesky(normal), np.eye(len(normal)), lower=True, trans="T")
