@@ -29,8 +29,7 @@ def can_grow(family: Family, n_states: int) -> bool:
 def grow_stream(
     old: Sums,
     spent: float,
-    family: Family,
-    posterior: TaskPosterior,
+    start: tuple[Family, TaskPosterior],
     sequences: PackedSequences,
     points: np.ndarray,
     *,
@@ -38,6 +37,7 @@ def grow_stream(
     rng: np.random.RandomState,
 ) -> tuple | None:
     """The sums, family and posterior with two states more; None if the evidence does not rise."""
+    family, posterior = start
     residuals = residuals_at(sequences, family, posterior.mean)
     count = np.maximum(sequences.observed.sum(axis=0), 1)
     size = np.maximum(np.sqrt(np.sum(residuals**2, axis=0) / count), family.noise_std)

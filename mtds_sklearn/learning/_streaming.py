@@ -117,7 +117,7 @@ def learn_minibatch(
     points : ndarray of shape (n_points, latent_dim)
         Quasi-random draws of the prior of z, for the search of the E-step.
     grown : callable, default=None
-        Called with (old sums, spent, family, posterior, sequences, points) where the minibatch
+        Called with (old sums, spent, (family, posterior), sequences, points) where the minibatch
         shows what the family cannot express; returns the old sums, family and posterior after
         growth, or None.
     """
@@ -132,7 +132,7 @@ def learn_minibatch(
     new = sums_of(sequences, family, posterior)
     misfit, is_strange = _misfit(new, before)
     if is_strange and grown is not None:
-        larger = grown(old, stream.spent, family, posterior, sequences, points)
+        larger = grown(old, stream.spent, (family, posterior), sequences, points)
         if larger is not None:
             old, family, posterior = larger
             new, is_strange = sums_of(sequences, family, posterior), False
