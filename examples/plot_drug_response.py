@@ -11,9 +11,6 @@ The patients are simulated (:func:`~mtds_sklearn.datasets.make_drug_response`): 
 and an effect site, eight numbers vary.
 """
 
-import sys
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -90,16 +87,7 @@ for column, context in zip(axes.T, contexts, strict=True):
 names = ("blood pressure, mmHg", "wakefulness index", "infusion rate")
 for ax, label in zip(axes[:, 0], names, strict=True):
     ax.set_ylabel(label)
+figure.align_ylabels(axes[:, 0])
 handles, labels = axes[0, 0].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
-
-# %%
-# Without a screen the figure goes to a file: the one named on the command line, or else in the
-# current folder.
-
-if len(sys.argv) > 1 or plt.get_backend().lower() == "agg":
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "drug_response.png").resolve()
-    figure.savefig(path, dpi=100)
-    print(f"figure written to {path}")
-else:
-    plt.show()
+plt.show()

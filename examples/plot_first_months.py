@@ -14,7 +14,6 @@ family of systems (multi-task). The data come with statsmodels (``sm.datasets.el
 """
 
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -151,12 +150,10 @@ for ax in (errors, coverage):
     ax.set_xticks(contexts)
 
 # %%
-# Without a screen the figure goes to a file: the one named on the command line, or else in the
-# current folder.
+# The figure goes to the file named on the command line, if there is one; else to the screen.
 
-if len(sys.argv) > 1 or plt.get_backend().lower() == "agg":
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "first_months.png").resolve()
-    figure.savefig(path, dpi=100)
-    print(f"figure written to {path}")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=100)
+    print(f"figure written to {sys.argv[1]}")
 else:
     plt.show()

@@ -8,9 +8,6 @@ systems there are; then observations of a new sequence arrive one by one, and th
 all the rest sharpens with each.
 """
 
-import sys
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import norm
@@ -84,14 +81,4 @@ for ax in axes[:, 0]:
     ax.set_ylabel("y")
 handles, labels = axes[0, 0].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
-
-# %%
-# Without a screen the figure goes to a file: the one named on the command line, or else in the
-# current folder.
-
-if len(sys.argv) > 1 or plt.get_backend().lower() == "agg":
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "two_oscillators.png").resolve()
-    figure.savefig(path, dpi=100)
-    print(f"figure written to {path}")
-else:
-    plt.show()
+plt.show()
