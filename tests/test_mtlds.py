@@ -92,6 +92,18 @@ def test_what_varies_is_found(fitted):
     assert relevance["x0"] == relevance["offset"] == 0.0
 
 
+@pytest.mark.parametrize("latent_dim", [2, 8])
+def test_what_varies_a_little_is_found_with_any_number_of_latents(rng, latent_dim):
+    """The response to the input varies by about as much as the noise."""
+    level, response = np.array([[1.0], [0.06]]) * rng.standard_normal((2, 40))
+    groups = np.repeat(np.arange(40), 30)
+    X = rng.standard_normal((1200, 1))
+    y = level[groups] + response[groups] * X[:, 0] + 0.05 * rng.standard_normal(1200)
+    model = MTLDSRegressor(2, latent_dim, random_state=0).fit(X, y, groups=groups)
+    relevance = dict(zip(model.theta_names_, model.relevance_, strict=True))
+    assert relevance["D[0, 0]"] == pytest.approx(0.06 / np.std(y), rel=0.3)
+
+
 def test_noise_is_in_the_units_of_y(fitted, data):
     assert fitted.noise_std_[0] == pytest.approx(data.noise_std, rel=0.15)
     scaled = fit(data, 1000.0 * data.y - 5000.0)

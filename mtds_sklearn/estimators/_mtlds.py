@@ -33,9 +33,10 @@ from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._lds import theta_names
+from mtds_sklearn.model._task_map import Family
 
-# Below this precision an entry of theta counts as varying between sequences.
-RELEVANT_PRECISION = 1000.0
+# Above this standard deviation over the family an entry of theta counts as varying.
+RELEVANT_STD = 0.03
 # The shape of p(z) is fitted again when so many times as many sequences have been seen.
 PRIOR_REFIT = 1.2
 
@@ -206,7 +207,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             n_init = resolve_n_init(self.n_init, n_sequences)
             learned = learn_best(scaled, options, n_init, self.n_jobs, seed)
         warn_unconverged(self, learned)
-        varies = learned.family.precision < RELEVANT_PRECISION
+        varies = varying_entries(learned.family)
         prior = fit_prior(learned.family, learned.posterior, varies, sequences.weights)
         family = learned.family._replace(prior=prior)
         return self._describe(family, learned.posterior, units) | {
@@ -224,7 +225,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         }
 
     def _describe(self, family, posterior, units: Units) -> dict[str, Any]:
-        varies = family.precision < RELEVANT_PRECISION
+        varies = varying_entries(family)
         return {
             "task_map_": family,
             "n_states_": family.chart.shape.n_states,
@@ -243,7 +244,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         family, prior = step.stream.family, self.task_map_.prior
         n_at_prior = self._n_at_prior_
         if step.stream.n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
-            varies = family.precision < RELEVANT_PRECISION
+            varies = varying_entries(family)
             prior, n_at_prior = fit_prior(family, known.posterior, varies), step.stream.n_seen
         family = family._replace(prior=prior)
         return self._describe(family, known.posterior, self._units_) | {
@@ -297,3 +298,11 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
                 f"of theta with n_states={self.n_states}, {sequences.inputs.shape[1]} inputs and "
                 f"{sequences.outputs.shape[1]} outputs; got latent_dim={self.latent_dim}"
             )
+
+
+def varying_entries(family: Family) -> np.ndarray:
+    """Which entries of theta differ between sequences, bool (n_theta,).
+
+    The precision is that of each of the latent_dim entries of a row of W.
+    """
+    return family.loadings.shape[1] / family.precision > RELEVANT_STD**2
