@@ -18,6 +18,7 @@ FILE_LEVELS = {
     "_kernels": 1,
     "_particle_kernels": 1,
     "_pole_kernels": 1,
+    "_progress": 1,
     "_rows": 1,
     "_scaling": 1,
     "_sequences": 1,

@@ -22,13 +22,18 @@ from mtds_sklearn._sequences import (
     resolve_rows,
     unpack_rows,
 )
+from mtds_sklearn.estimators._callbacks import (
+    CallbackSupportMixin,
+    fit_with_progress,
+    with_callbacks,
+)
 from mtds_sklearn.estimators._checks import as_columns, check_horizon, check_levels, check_targets
 from mtds_sklearn.estimators._surface import SequenceRegressorMixin
 from mtds_sklearn.estimators._weights import check_constant, weigh_sequences
 from mtds_sklearn.inference._forecast import Forecast
 
 
-class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
     """Base class of the linear dynamical systems: fit, predict, score and likelihood of sequences.
 
     One row is one time step. Which sequence a row belongs to, and its place in it, comes from
@@ -104,6 +109,7 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
 
     # -------------------------------------------------------------------------- public methods
 
+    @with_callbacks
     def fit(
         self,
         X: ArrayLike,
@@ -146,7 +152,7 @@ class BaseLDS(SequenceRegressorMixin, BaseEstimator, metaclass=ABCMeta):
         sequences = self._pack(inputs, targets, labels, times, needs_observation=True)
         sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
         rng = check_random_state(getattr(self, "random_state", None))
-        fitted = self._fit_packed(sequences, rng)
+        fitted = fit_with_progress(self, lambda: self._fit_packed(sequences, rng), X, y)
         header |= {
             "n_outputs_": sequences.outputs.shape[1],
             "labels_": sequences.labels,

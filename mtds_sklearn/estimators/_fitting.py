@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 
+from mtds_sklearn._progress import Log, heard
 from mtds_sklearn._scaling import Scaling, apply_scaling, fit_scaling
 from mtds_sklearn._sequences import PackedSequences, frozen
 from mtds_sklearn.inference._draws import make_draws
@@ -67,12 +68,17 @@ def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
 
 
 def learn_best(
-    sequences: PackedSequences, options: Options, n_init: int, n_jobs: int | None, seed: int
+    sequences: PackedSequences,
+    options: Options,
+    n_init: int = 1,
+    n_jobs: int | None = None,
+    seed: int = 0,
+    log: Log | None = None,
 ) -> Learned:
     """Learn from several random starts of W and keep the fit with the best evidence.
 
     All random numbers are drawn here, before any work is handed out, so that the result does not
-    depend on n_jobs.
+    depend on n_jobs; `log` hears of iterations in other processes.
     """
     rng = np.random.RandomState(seed)
     points = make_draws(options.latent_dim, seed).points if options.latent_dim else np.zeros((1, 0))
@@ -82,7 +88,7 @@ def learn_best(
     stages = n_stages(options.n_states)
     normals = rng.standard_normal((n_init, stages, size, options.latent_dim))
     fits = Parallel(n_jobs=n_jobs)(
-        delayed(_grow)(sequences, options, points, normals[i]) for i in range(n_init)
+        delayed(heard)(log, _grow, sequences, options, points, normals[i]) for i in range(n_init)
     )
     return max(fits, key=lambda learned: learned.evidence)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.estimators._base import BaseLDS
+from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._family_methods import FamilyMethods
 from mtds_sklearn.estimators._fitting import (
@@ -82,6 +83,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     warm_start : bool, default=False
         Whether another `fit` goes on from where the last one ended, in its units and with its
         number of states, instead of learning anew: more iterations, or other sequences.
+    verbose : int, default=0
+        1 logs every tenth iteration to the logger "mtds_sklearn", 2 each: bound, noise and seconds
+        per iteration. What is logged is also printed where logging has not been configured.
     random_state : int, RandomState instance or None, default=None
         Determines the starts and the quasi-random numbers of inference.
 
@@ -155,6 +159,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
         "warm_start": ["boolean"],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
@@ -171,6 +176,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         n_init="auto",
         n_jobs=None,
         warm_start=False,
+        verbose=0,
         random_state=None,
     ):
         self.n_states = n_states
@@ -183,6 +189,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         self.n_init = n_init
         self.n_jobs = n_jobs
         self.warm_start = warm_start
+        self.verbose = verbose
         self.random_state = random_state
 
     # ------------------------------------------------------------------------------------ hooks
@@ -205,7 +212,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             learned = learn_again(scaled, start[0].family, options, seed)
         else:
             n_init = resolve_n_init(self.n_init, n_sequences)
-            learned = learn_best(scaled, options, n_init, self.n_jobs, seed)
+            learned = learn_best(scaled, options, n_init, self.n_jobs, seed, make_log(self))
         warn_unconverged(self, learned)
         varies = varying_entries(learned.family)
         prior = fit_prior(learned.family, learned.posterior, varies, sequences.weights)

@@ -53,6 +53,9 @@ class PooledLDS(StreamingMixin, BaseLDS):
     warm_start : bool, default=False
         Whether another `fit` goes on from where the last one ended, in its units and with its
         number of states, instead of learning anew: more iterations, or other sequences.
+    verbose : int, default=0
+        1 logs every tenth iteration to the logger "mtds_sklearn", 2 each: bound, noise and seconds
+        per iteration. What is logged is also printed where logging has not been configured.
     random_state : int, RandomState instance or None, default=None
         Accepted for symmetry; nothing is random.
 
@@ -105,6 +108,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
@@ -117,6 +121,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
         max_iter=100,
         tol=2e-5,
         warm_start=False,
+        verbose=0,
         random_state=None,
     ):
         self.n_states = n_states
@@ -125,6 +130,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
         self.max_iter = max_iter
         self.tol = tol
         self.warm_start = warm_start
+        self.verbose = verbose
         self.random_state = random_state
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
@@ -134,7 +140,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
         if start:
             learned = learn_again(scaled, start[0].family, options, 0)
         else:
-            learned = learn_best(scaled, options, 1, None, 0)
+            learned = learn_best(scaled, options)
         warn_unconverged(self, learned)
         return {
             "n_states_": learned.family.chart.shape.n_states,

@@ -8,8 +8,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 
+from mtds_sklearn._progress import heard
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.estimators._base import BaseLDS
+from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._fitting import (
     Units,
@@ -53,6 +55,9 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         per observed value.
     n_jobs : int, default=None
         Number of jobs over sequences; results do not depend on it.
+    verbose : int, default=0
+        1 logs every tenth iteration to the logger "mtds_sklearn", 2 each: bound, noise and seconds
+        per iteration. What is logged is also printed where logging has not been configured.
     random_state : int, RandomState instance or None, default=None
         Accepted for symmetry; nothing is random.
 
@@ -99,6 +104,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
@@ -112,6 +118,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         max_iter=100,
         tol=2e-5,
         n_jobs=None,
+        verbose=0,
         random_state=None,
     ):
         self.n_states = n_states
@@ -121,6 +128,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         self.max_iter = max_iter
         self.tol = tol
         self.n_jobs = n_jobs
+        self.verbose = verbose
         self.random_state = random_state
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
@@ -132,7 +140,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         }
         if self.unseen == "pooled":
             scaled = standardize(sequences, units)
-            shared = learn_best(scaled, make_options(self, 0, ()), 1, None, 0)
+            shared = learn_best(scaled, make_options(self, 0, ()))
             fitted["_pooled_"] = point_fit(shared, scaled)
             fitted["_stream_"] = start_stream(scaled, shared.family, shared.posterior)
         return fitted
@@ -177,9 +185,9 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         }
 
     def _learn_each(self, scaled: PackedSequences) -> list:
-        options = make_options(self, 0, ())
+        options, log = make_options(self, 0, ()), make_log(self)
         return Parallel(n_jobs=self.n_jobs)(
-            delayed(learn_best)(select_sequences(scaled, [i]), options, 1, None, 0)
+            delayed(heard)(log, learn_best, select_sequences(scaled, [i]), options)
             for i in range(len(scaled.labels))
         )
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mtds_sklearn._progress import LOGGER, shown
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.estimators._fitting import Units, one_blas_thread, standardize
 from mtds_sklearn.estimators._weights import weigh_sequences
@@ -72,7 +73,17 @@ class StreamingMixin:
         sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
         self._warn_of_new_inputs(sequences)
         vars(self).update(self._learn_more(sequences))
+        if getattr(self, "verbose", 0):
+            self._log_minibatch(len(sequences.labels))
         return self
+
+    def _log_minibatch(self, n_new: int) -> None:
+        noise = ", ".join(f"{std:.4g}" for std in np.atleast_2d(self.noise_std_).mean(axis=0))
+        with shown():
+            LOGGER.info(
+                "%s, %d sequences more, %d in all: %s states, noise %s",
+                type(self).__name__, n_new, self.n_sequences_seen_, np.max(self.n_states_), noise,
+            )  # fmt: skip
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "labels_")

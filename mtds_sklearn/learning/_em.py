@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from mtds_sklearn._progress import report
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.learning._e_step import e_step
 from mtds_sklearn.learning._m_step import (
@@ -101,6 +102,8 @@ def run_em(
         if not annealing or iteration >= RELEVANCE_FROM:
             family, n_determined = update_relevance(family, last)
             spent = min(n_determined / n_values, MOST_SPENT)
+        if report(family.chart.shape.n_states, bounds, family.noise_std):
+            break
         if annealing or len(bounds) < 2:
             continue
         still = still + 1 if abs(bounds[-1] - bounds[-2]) < tol * n_values else 0
