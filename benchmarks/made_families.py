@@ -41,13 +41,30 @@ def make_unequally_noisy_oscillators(n_sequences=40, n_steps=80, *, random_state
 def make_eight_outputs(n_sequences=200, n_steps=60, *, random_state=None) -> Bunch:
     """Three oscillators seen through eight outputs, noise 0.1; z ~ N(0, I_3) moves everything.
 
-    Frequencies are (10, 20, 35) degrees a step times exp(0.15 z), half-lives (40, 25, 15) steps
-    times exp(0.3 z'), with z' = z rotated in its coordinates; outputs are fixed mixtures of six
-    states plus 0.3 z times others. One and the same family whatever the seed.
+    See `eight_output_means`.
     """
     rng = check_random_state(random_state)
     z = rng.standard_normal((n_sequences, 3))
-    fixed = np.random.RandomState(8)  # of the family, not of the draw
+    mean = eight_output_means(z, n_steps).reshape(-1, 8)
+    return Bunch(
+        X=np.zeros((len(mean), 1)),
+        y=mean + 0.1 * rng.standard_normal(mean.shape),
+        groups=np.repeat(np.arange(n_sequences), n_steps),
+        times=np.tile(np.arange(n_steps), n_sequences),
+        mean=mean,
+        parameters={"z": z},
+        noise_std=0.1,
+    )
+
+
+def eight_output_means(z: np.ndarray, n_steps: int) -> np.ndarray:
+    """Outputs (n, n_steps, 8) without noise at latents z (n, 3).
+
+    Frequencies are (10, 20, 35) degrees a step times exp(0.15 z), half-lives (40, 25, 15) steps
+    times exp(0.3 z'), with z' = z rotated in its coordinates; outputs are fixed mixtures of six
+    states plus 0.3 z times others.
+    """
+    fixed = np.random.RandomState(8)  # one and the same family whatever the seed
     mixing, moved = fixed.standard_normal((8, 6)), fixed.standard_normal((3, 8, 6))
     frequency = np.deg2rad([10, 20, 35]) * np.exp(0.15 * z)
     half_life = np.array([40, 25, 15]) * np.exp(0.3 * np.roll(z, 1, axis=1))
@@ -56,13 +73,4 @@ def make_eight_outputs(n_sequences=200, n_steps=60, *, random_state=None) -> Bun
     phase = t * frequency[:, None]
     states = np.concatenate([envelope * np.sin(phase), envelope * np.cos(phase)], axis=2)
     C = (mixing + 0.3 * np.einsum("nk,kps->nps", z, moved)) / np.sqrt(6)
-    mean = np.einsum("nts,nps->ntp", states, C).reshape(-1, 8)
-    return Bunch(
-        X=np.zeros((len(mean), 1)),
-        y=mean + 0.1 * rng.standard_normal(mean.shape),
-        groups=np.repeat(np.arange(n_sequences), n_steps),
-        times=np.tile(np.arange(n_steps), n_sequences),
-        mean=mean,
-        parameters={"z": z, "frequency": np.rad2deg(frequency), "half_life": half_life},
-        noise_std=0.1,
-    )
+    return states @ C.swapaxes(1, 2)
