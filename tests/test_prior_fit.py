@@ -198,3 +198,10 @@ def test_the_rotation_does_not_depend_on_the_size_of_rows(rng):
     loadings = rng.standard_normal((6, 3))
     scales = rng.uniform(0.01, 100.0, (6, 1))
     assert_close(simple_rotation(scales * loadings), simple_rotation(loadings), 1e-6)
+
+
+def test_rows_may_be_too_small_to_be_squared(rng):
+    """Entries of theta that the data say nothing of shrink without end: 1e-200 squared is zero."""
+    loadings = rng.standard_normal((6, 3))
+    scales = np.array([1.0, 1e-200, 1.0, 1.0, 1e-250, 1.0])[:, None]
+    assert_close(simple_rotation(scales * loadings), simple_rotation(loadings), 1e-6)

@@ -75,7 +75,8 @@ def simple_rotation(loadings: np.ndarray) -> np.ndarray:
     With at most k rows, the rotation closest to the length-normalised rows; else their varimax
     rotation (Kaiser 1958), ascended by the polar factor of its gradient.
     """
-    rows = loadings / np.linalg.norm(loadings, axis=1, keepdims=True)
+    rows = loadings / np.abs(loadings).max(axis=1, keepdims=True)  # squares of 1e-200 are zero
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     if len(rows) <= rows.shape[1]:
         return _polar(rows.T)
     rotation = np.eye(rows.shape[1])
