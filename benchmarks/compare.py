@@ -36,7 +36,7 @@ from pathlib import Path
 import families
 from compare_report import family_table, summary
 from joblib import Parallel, delayed
-from methods import OURS, fingerprint, makers
+from methods import OURS, fingerprint, knows, makers, method_names
 from scoring import evaluate
 from threadpoolctl import threadpool_limits
 
@@ -57,7 +57,7 @@ def measure(family: str, method: str, sources: str, args: argparse.Namespace) ->
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # of single fits; the table shows what came of them
         try:
-            result = evaluate(makers(args.seed, options)[method], drawn)
+            result = evaluate(makers(family, args.seed, options)[method], drawn)
         except Exception as error:  # one failure must not cost the rest of a long run
             result = {"failed": f"{type(error).__name__}: {error}"}
     print(f"{family}, {method}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
@@ -74,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--families", nargs="+", default=families.family_names(), metavar="NAME")
-    add("--methods", nargs="+", default=list(makers(0, {})), metavar="NAME")
+    add("--methods", nargs="+", default=method_names(), metavar="NAME")
     add("--quick", action="store_true", help="small families, one fold: minutes")
     add("--seed", type=int, default=0, help="of the families, folds and fits")
     add("--data", default=os.environ.get("MTDS_DATA"), help="folder of csv files (or MTDS_DATA)")
@@ -85,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", type=Path, default=HERE / "results" / "compare.md")
     args = parser.parse_args()
     args.set = {name: _value(text) for name, text in (item.split("=", 1) for item in args.set)}
-    known = {"families": families.family_names(), "methods": list(makers(0, {}))}
+    known = {"families": families.family_names(), "methods": method_names()}
     for option, names in known.items():
         unknown = set(getattr(args, option)) - set(names)
         if unknown:
@@ -109,13 +109,13 @@ def run_all(args: argparse.Namespace) -> dict:
             print(f"{name}: no data, left out (see --data)", file=sys.stderr)
         else:
             kinds[name] = family.kind
-    pairs = [(family, method) for family in kinds for method in args.methods]
+    pairs = [(f, m) for f in kinds for m in args.methods if knows(m, f)]
     results = Parallel(n_jobs=args.jobs)(
         delayed(measure)(*pair, fingerprint(pair[1]), args) for pair in pairs
     )
     found = dict(zip(pairs, results, strict=True))
     return {
-        family: (kind, {method: found[family, method] for method in args.methods})
+        family: (kind, {m: found[family, m] for m in args.methods if knows(m, family)})
         for family, kind in kinds.items()
     }
 

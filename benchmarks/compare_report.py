@@ -1,11 +1,10 @@
 """Tables of the comparison, in markdown."""
 
 import numpy as np
-from methods import OURS
+from methods import ORACLE, OURS
 from scoring import METRICS, TASKS
 
 COMPARED = ("rmse", "nll")  # what wins and losses are counted by
-ORACLE = "oracle"
 
 
 def family_table(name: str, results: dict) -> str:

@@ -7,13 +7,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rivals.curves import GaussianCurves, NearestCurves
+from rivals.knowing import Oracle
 from rivals.mixed_model import MixedModel
 from rivals.own import Estimator
+from rivals.true_families import TRUE_FAMILIES
 
 import mtds_sklearn
 
 HERE = Path(__file__).parent
 OURS = "MTLDSRegressor"
+ORACLE = "oracle"
 
 
 class SingleTask(Estimator):
@@ -22,8 +25,11 @@ class SingleTask(Estimator):
     one_step = False
 
 
-def makers(seed: int, options: dict) -> dict[str, Callable]:
-    """Method name -> function that makes it unfitted; `options` go to `MTLDSRegressor`."""
+def makers(family: str, seed: int, options: dict) -> dict[str, Callable]:
+    """Method name -> function that makes it unfitted; `options` go to `MTLDSRegressor`.
+
+    An oracle is there for the families whose making it knows, a network where PyTorch is.
+    """
     return {
         OURS: lambda: Estimator(OURS, **({"random_state": seed} | options)),
         "PooledLDS": lambda: Estimator("PooledLDS"),
@@ -32,7 +38,19 @@ def makers(seed: int, options: dict) -> dict[str, Callable]:
         "Gaussian": GaussianCurves,
         "nearest": NearestCurves,
         "autoregression": _autoregression,
-    } | ({"recurrent": lambda: _recurrent(seed)} if find_spec("torch") else {})
+        "recurrent": lambda: _recurrent(seed),
+        ORACLE: lambda: Oracle(family, seed),
+    }
+
+
+def method_names() -> list[str]:
+    """Names of the methods that can run here."""
+    return [name for name in makers("", 0, {}) if name != "recurrent" or find_spec("torch")]
+
+
+def knows(method: str, family: str) -> bool:
+    """Whether a method can do anything with a family."""
+    return method != ORACLE or family in TRUE_FAMILIES
 
 
 def _autoregression():
@@ -54,6 +72,7 @@ SOURCES = {
     "nearest": ("curves", "conditioning"),
     "autoregression": ("autoregression",),
     "recurrent": ("recurrent",),
+    ORACLE: ("knowing", "true_families"),
 }
 
 
