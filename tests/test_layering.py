@@ -22,6 +22,8 @@ FILE_LEVELS = {
     "_rows": 1,
     "_scaling": 1,
     "_sequences": 1,
+    "_transform_fit": 1,
+    "_transforms": 1,
     "_families": 6,
     "_scores": 6,
     "_tables": 6,
@@ -42,7 +44,7 @@ KERNEL_FILES = ("_kernels.py", "_particle_kernels.py", "_pole_kernels.py")
 LIBRARIES = {
     "numba": KERNEL_FILES,
     "sklearn": ("estimators/", "datasets.py", "model_selection.py", "display/"),
-    "scipy.optimize": ("learning/",),
+    "scipy.optimize": ("learning/", "_transform_fit.py"),
     "matplotlib": ("display/",),
     "pandas": (),
     "polars": (),

@@ -22,6 +22,7 @@ from mtds_sklearn._sequences import (
     resolve_rows,
     unpack_rows,
 )
+from mtds_sklearn._transforms import check_domain
 from mtds_sklearn.estimators._callbacks import (
     CallbackSupportMixin,
     fit_with_progress,
@@ -143,8 +144,8 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         Raises
         ------
         ValueError
-            If a parameter or an argument is out of range, no value of `y` is observed, or weights
-            differ within a sequence.
+            If a parameter or an argument is out of range, no value of `y` is observed, one is
+            outside the domain of the `y_transform`, or weights differ within a sequence.
         """
         self._validate_params()
         inputs, targets, header = self._check_new_data(X, y)
@@ -205,7 +206,8 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         Raises
         ------
         ValueError
-            If labels are missing that `fit` had, or an argument has a wrong shape or value.
+            If labels are missing that `fit` had, or an argument has a wrong shape or value, or a
+            value of `y_context` is outside the domain of the `y_transform`.
         """
         check_is_fitted(self)
         who = type(self).__name__
@@ -337,11 +339,11 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
 
     def _check_outputs(self, y: ArrayLike, *, n_rows: int, name: str) -> np.ndarray:
         """Outputs handed to a fitted estimator, shape (n_rows, n_outputs)."""
-        return as_columns(
-            check_targets(
-                y, n_rows=n_rows, n_outputs=self.n_outputs_, name=name, who=type(self).__name__
-            )
-        )
+        who = type(self).__name__
+        shape = {"n_rows": n_rows, "n_outputs": self.n_outputs_}
+        outputs = as_columns(check_targets(y, **shape, name=name, who=who))
+        check_domain(getattr(self, "y_transform_", None), outputs, name=name, who=who)
+        return outputs
 
     def _unpack(self, values: np.ndarray, sequences: PackedSequences) -> np.ndarray:
         """Packed (n_rows, n_outputs, ...) in the caller's order and in the shape of its `y`."""

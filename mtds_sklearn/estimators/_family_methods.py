@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from mtds_sklearn._sequences import select_sequences
-from mtds_sklearn.estimators._fitting import one_blas_thread, paths_in_units, standardize
+from mtds_sklearn.estimators._fitting import one_blas_thread, outputs_in_units, standardize
 from mtds_sklearn.estimators._known_family import (
     KnownFamily,
     family_particles,
@@ -97,7 +97,7 @@ class FamilyMethods:
         with one_blas_thread():
             particles = family_particles(known, scaled)
         paths = sample_paths(scaled, particles, n_samples, check_random_state(random_state))
-        return self._unpack(paths_in_units(paths, known.units), context)
+        return self._unpack(outputs_in_units(paths, known.units), context)
 
     def sample_sequences(
         self, X: ArrayLike, n_sequences: int = 1, *, z: ArrayLike | None = None, random_state=None
@@ -113,7 +113,7 @@ class FamilyMethods:
         z : array-like of shape (n_sequences, latent_dim), default=None
             Latents to use: points on a line interpolate along the manifold, the posterior mean of
             one sequence with the inputs of another transfers its style. Then the outputs have no
-            noise.
+            noise; with a `y_transform` they are medians.
         random_state : int, RandomState instance or None, default=None
             Source of the draws.
 
@@ -145,7 +145,7 @@ class FamilyMethods:
         particles = particles_at(self.task_map_, z[:, None])
         mean = forecast_rows(scaled, particles, np.empty(0), None).mean
         noise = 0.0 if given else rng.standard_normal(mean.shape) * self.task_map_.noise_std
-        y = paths_in_units((mean + noise)[..., None], self._units_)
+        y = outputs_in_units((mean + noise)[..., None], self._units_)
         y = y.reshape(len(z), -1, self.n_outputs_)
         return (y[..., 0] if self._y_ndim_ == 1 else y), z
 

@@ -11,33 +11,71 @@ from threadpoolctl import ThreadpoolController
 
 from mtds_sklearn._progress import Log, heard
 from mtds_sklearn._scaling import Scaling, apply_scaling, fit_scaling
-from mtds_sklearn._sequences import PackedSequences, frozen
+from mtds_sklearn._sequences import PackedSequences, frozen, unpack_rows
+from mtds_sklearn._transform_fit import NAMES, fit_transform
+from mtds_sklearn._transforms import Transform, along
+from mtds_sklearn.estimators._checks import StrOptions
 from mtds_sklearn.inference._draws import make_draws
-from mtds_sklearn.inference._forecast import Forecast
+from mtds_sklearn.inference._forecast import Forecast, in_units
+from mtds_sklearn.inference._image import Image
 from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, resume, theta_size
 from mtds_sklearn.model._task_map import Family
 
+# Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
+Y_TRANSFORMS = [StrOptions(set(NAMES)), tuple, list, None]
 BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
 # Below this many sequences the optimum depends on the start, so that more starts are tried.
 FEW_SEQUENCES = 20
 
 
 class Units(NamedTuple):
-    """How rows are standardised, and which inputs ever moved in training."""
+    """How rows are standardised, and which inputs ever moved in training.
+
+    Outputs are transformed, then scaled.
+    """
 
     scaling: Scaling
     used: np.ndarray
+    transform: Transform | None = None
+
+    @property
+    def image(self) -> Image | None:
+        """From standardised outputs to y, for moments; None if y is only rescaled."""
+        return None if self.transform is None else self._inverse_within
+
+    def _inverse_within(self, scaled: np.ndarray) -> np.ndarray:
+        return self.transform.inverse_within(_rescaled(scaled, self.scaling))
 
 
-def fit_units(sequences: PackedSequences) -> Units:
-    """The units in which these sequences are of size one."""
-    return Units(fit_scaling(sequences), np.any(sequences.inputs != 0.0, axis=0))
+def fit_units(estimator, sequences: PackedSequences) -> Units:
+    """The units in which f(y), with f of `y_transform`, and inputs are of size one."""
+    who = type(estimator).__name__
+    transform = fit_transform(estimator.y_transform, outputs_of_rows(sequences), who=who)
+    used = np.any(sequences.inputs != 0.0, axis=0)
+    return Units(fit_scaling(_transformed(sequences, transform)), used, transform)
 
 
 def standardize(sequences: PackedSequences, units: Units) -> PackedSequences:
     """Outputs and inputs of size one; inputs that were always zero in training are left out."""
-    scaled = apply_scaling(sequences, units.scaling)
+    scaled = apply_scaling(_transformed(sequences, units.transform), units.scaling)
     return scaled._replace(inputs=frozen(scaled.inputs[:, units.used]))
+
+
+def _transformed(sequences: PackedSequences, transform: Transform | None) -> PackedSequences:
+    if transform is None:
+        return sequences
+    outputs = transform.forward(_with_gaps(sequences))
+    return sequences._replace(outputs=frozen(np.where(sequences.observed, outputs, 0.0)))
+
+
+def outputs_of_rows(sequences: PackedSequences) -> np.ndarray:
+    """Outputs in the caller's order, whose rows messages name; NaN where not observed."""
+    return unpack_rows(_with_gaps(sequences), sequences)
+
+
+def _with_gaps(sequences: PackedSequences) -> np.ndarray:
+    """Outputs, NaN where not observed."""
+    return np.where(sequences.observed, sequences.outputs, np.nan)
 
 
 def one_blas_thread():
@@ -128,7 +166,11 @@ def resolve_n_init(n_init, n_sequences: int) -> int:
 def density_shift(sequences: PackedSequences, units: Units) -> np.ndarray:
     """What log densities of standardised values lose in the units of y, per sequence."""
     counts = np.add.reduceat(sequences.observed, sequences.offsets[:-1], axis=0, dtype=np.float64)
-    return counts @ np.log(units.scaling.output_scale)
+    shift = counts @ np.log(units.scaling.output_scale)
+    if units.transform is None:
+        return shift
+    gain = np.nansum(units.transform.log_slope(_with_gaps(sequences)), axis=1)
+    return shift - np.add.reduceat(gain, sequences.offsets[:-1])
 
 
 def merge_forecasts(parts: list) -> Forecast:
@@ -147,9 +189,33 @@ def standardize_targets(targets: np.ndarray | None, units: Units) -> np.ndarray 
     """Targets (n_rows, n_outputs) in standardised units."""
     if targets is None:
         return None
+    if units.transform is not None:
+        targets = units.transform.forward(targets)
     return (targets - units.scaling.output_mean) / units.scaling.output_scale
 
 
-def paths_in_units(paths: np.ndarray, units: Units) -> np.ndarray:
-    """Standardised (n_rows, n_outputs, n) in the units of y."""
-    return paths * units.scaling.output_scale[:, None] + units.scaling.output_mean[:, None]
+def outputs_in_units(outputs: np.ndarray, units: Units) -> np.ndarray:
+    """Standardised (n_rows, n_outputs, ...) in the units of y."""
+    values = _rescaled(outputs, units.scaling)
+    if units.transform is None:
+        return values
+    with np.errstate(over="ignore"):  # a quantile beyond the largest float is infinite
+        return units.transform.inverse(values)
+
+
+def _rescaled(outputs: np.ndarray, scaling: Scaling) -> np.ndarray:
+    return outputs * along(scaling.output_scale, outputs) + along(scaling.output_mean, outputs)
+
+
+def forecast_in_units(forecast: Forecast, units: Units, targets: np.ndarray | None) -> Forecast:
+    """A forecast of standardised outputs, moments those of `units.image`, in the units of y.
+
+    `targets` (n_rows, n_outputs) are those of the log densities, in the units of y.
+    """
+    if units.transform is None:
+        return in_units(forecast, units.scaling)
+    log_density = forecast.log_density - np.log(units.scaling.output_scale)
+    if targets is not None:
+        log_density = log_density + units.transform.log_slope(targets)
+    quantiles = outputs_in_units(forecast.quantiles, units)
+    return forecast._replace(quantiles=quantiles, log_density=log_density)

@@ -53,7 +53,7 @@ def family_forecast(
     The horizon means nothing to sequences of which nothing is observed.
     """
     informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
-    parts = []
+    parts, image = [], known.units.image
     for moving in (False, True):
         index = np.flatnonzero(informed == moving) if horizon else np.arange(len(informed))
         if len(index) == 0 or (horizon is None and moving):
@@ -63,9 +63,11 @@ def family_forecast(
         wanted = None if targets is None else targets[rows]
         if moving:
             draws = known.draws()
-            forecast = forecast_at_horizon(part, known.family, draws, horizon, levels, wanted)
+            forecast = forecast_at_horizon(
+                part, known.family, draws, horizon, levels, wanted, image
+            )
         else:
-            forecast = forecast_rows(part, family_particles(known, part), levels, wanted)
+            forecast = forecast_rows(part, family_particles(known, part), levels, wanted, image)
         parts.append((rows, forecast))
     return merge_forecasts(parts)
 

@@ -13,9 +13,11 @@ from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._family_methods import FamilyMethods
 from mtds_sklearn.estimators._fitting import (
     BLOCK_KINDS,
+    Y_TRANSFORMS,
     Units,
     density_shift,
     fit_units,
+    forecast_in_units,
     learn_again,
     learn_best,
     make_options,
@@ -28,7 +30,7 @@ from mtds_sklearn.estimators._fitting import (
 from mtds_sklearn.estimators._known_family import family_forecast, infer_observed
 from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
-from mtds_sklearn.inference._forecast import Forecast, in_units
+from mtds_sklearn.inference._forecast import Forecast
 from mtds_sklearn.learning._growth import theta_size
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
@@ -86,6 +88,15 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     verbose : int, default=0
         1 logs every tenth iteration to the logger "mtds_sklearn", 2 each: bound, noise and seconds
         per iteration. What is logged is also printed where logging has not been configured.
+    y_transform : {"log", "log1p", "box-cox", "yeo-johnson"}, tuple or None, default=None
+        Learn an increasing function f of each output instead of the output itself: for positive
+        outputs "log" or "box-cox" (y > 0), "log1p" (y > -1), whose noise is proportional to y; for
+        others "yeo-johnson"; or callables (f, inverse), optionally (f, inverse, derivative of f),
+        elementwise on arrays. Powers of Box-Cox and Yeo-Johnson, one per output, are the most
+        likely ones from 0 to 2. Forecasts, densities and samples stay in the units of y: quantiles
+        map back exactly; mean and standard deviation are those of y, with f(y) held within its
+        range in training, widened by its own width on both sides, since tails that are heavy in
+        f(y) would leave y without a mean.
     random_state : int, RandomState instance or None, default=None
         Determines the starts and the quasi-random numbers of inference.
 
@@ -97,7 +108,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     n_states_ : int
         Number of states found.
     noise_std_ : ndarray of shape (n_outputs,)
-        Standard deviation of the observation noise, in the units of y.
+        Standard deviation of the observation noise, in the units of y; with a `y_transform` f, in
+        those of f(y).
     theta_names_ : list of str
         Names of the entries of theta.
     relevance_ : ndarray of shape (n_theta,)
@@ -105,7 +117,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     posterior_mean_, posterior_cov_ : ndarray
         Posterior means and covariances of z of the training sequences.
     evidence_ : float
-        Laplace approximation of the log evidence of the standardised training data, in nats.
+        Laplace approximation of the log evidence of the standardised training data, in nats; with
+        a `y_transform` f, of f(y).
     lower_bounds_ : ndarray of shape (n_iter_,)
         The bound after each iteration of the last stage, in nats.
     stages_ : tuple of Stage
@@ -113,6 +126,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         iterations that hold the noise up), `evidence` and whether it was `kept`.
     n_iter_, converged_ : int, bool
         Number of iterations of the last stage; whether it ended before `max_iter`.
+    y_transform_ : object or None
+        The fitted transform, with methods `forward`, `inverse` and `log_slope` on arrays of shape
+        (n_rows, n_outputs); of "box-cox" and "yeo-johnson" also `power` and `unit`, per output.
     labels_ : ndarray of shape (n_sequences,)
         Labels of the training sequences, in order of first appearance. After `partial_fit` these
         and the posteriors are the latest 400 sequences'; what describes learning (`evidence_`,
@@ -160,6 +176,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         "n_jobs": [Integral, None],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
+        "y_transform": Y_TRANSFORMS,
         "random_state": ["random_state"],
     }
 
@@ -177,6 +194,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         n_jobs=None,
         warm_start=False,
         verbose=0,
+        y_transform=None,
         random_state=None,
     ):
         self.n_states = n_states
@@ -190,6 +208,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         self.n_jobs = n_jobs
         self.warm_start = warm_start
         self.verbose = verbose
+        self.y_transform = y_transform
         self.random_state = random_state
 
     # ------------------------------------------------------------------------------------ hooks
@@ -206,7 +225,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
                 stacklevel=3,
             )
         start, seed = warm_stream(self, sequences), rng.randint(2**31 - 1)
-        units = start[1] if start else fit_units(sequences)
+        units = start[1] if start else fit_units(self, sequences)
         scaled = standardize(sequences, units)
         if start:
             learned = learn_again(scaled, start[0].family, options, seed)
@@ -224,6 +243,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             "n_iter_": len(learned.bounds),
             "converged_": learned.converged,
             "n_sequences_seen_": n_sequences,
+            "y_transform_": units.transform,
             "_units_": units,
             "_seed_": seed,
             "_stream_": start_stream(scaled, learned.family, learned.posterior),
@@ -271,10 +291,10 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     ) -> Forecast:
         known = self._known_family()
         scaled = standardize(context, known.units)
-        targets = standardize_targets(targets, known.units)
+        scaled_targets = standardize_targets(targets, known.units)
         with one_blas_thread():
-            forecast = family_forecast(known, scaled, horizon, levels, targets)
-        return in_units(forecast, known.units.scaling)
+            forecast = family_forecast(known, scaled, horizon, levels, scaled_targets)
+        return forecast_in_units(forecast, known.units, targets)
 
     def _log_likelihood(self, sequences: PackedSequences) -> np.ndarray:
         known = self._known_family()

@@ -14,6 +14,7 @@ from scipy.stats.qmc import Sobol
 
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
+from mtds_sklearn.inference._image import Image
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.learning._growth import Learned, bias_factor
 from mtds_sklearn.learning._m_step import BIAS_PRECISION, sequence_weights
@@ -84,16 +85,24 @@ def _joint_log_likelihood(psi, learned: Learned, sequences: PackedSequences) -> 
 
 
 def forecast_with(
-    fits: list, which: np.ndarray, sequences: PackedSequences, levels, targets
+    fits: list,
+    which: np.ndarray,
+    sequences: PackedSequences,
+    levels: np.ndarray,
+    targets: np.ndarray | None,
+    image: Image | None,
 ) -> Forecast:
-    """Forecast sequence i with fits[which[i]]; all these fits have charts of the same shape."""
+    """Forecast sequence i with fits[which[i]]; all these fits have charts of the same shape.
+
+    `levels`, `targets` and `image` as in `forecast_rows`.
+    """
     chart = fits[0].chart
     unit = _unit_draws(len(chart.entries))
     psi = np.stack([f.chart.const + (f.mean + unit @ f.factor.T) @ f.chart.basis.T for f in fits])
     noise_std = np.stack([f.noise_std for f in fits])
     log_weights = np.stack([f.log_weights for f in fits])
     particles = Particles(psi[which], log_weights[which], noise_std[which], chart)
-    return forecast_rows(sequences, particles, levels, targets)
+    return forecast_rows(sequences, particles, levels, targets, image)
 
 
 def fit_log_likelihood(fit: PointFit, sequences: PackedSequences) -> np.ndarray:

@@ -9,8 +9,10 @@ from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._fitting import (
+    Y_TRANSFORMS,
     density_shift,
     fit_units,
+    forecast_in_units,
     learn_again,
     learn_best,
     make_options,
@@ -27,7 +29,7 @@ from mtds_sklearn.estimators._plug_in import (
 )
 from mtds_sklearn.estimators._streaming import StreamingMixin, next_step
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
-from mtds_sklearn.inference._forecast import Forecast, in_units
+from mtds_sklearn.inference._forecast import Forecast
 from mtds_sklearn.learning._streaming import start_stream
 
 
@@ -56,6 +58,8 @@ class PooledLDS(StreamingMixin, BaseLDS):
     verbose : int, default=0
         1 logs every tenth iteration to the logger "mtds_sklearn", 2 each: bound, noise and seconds
         per iteration. What is logged is also printed where logging has not been configured.
+    y_transform : {"log", "log1p", "box-cox", "yeo-johnson"}, tuple or None, default=None
+        Learn a function of each output instead of the output itself; see `MTLDSRegressor`.
     random_state : int, RandomState instance or None, default=None
         Accepted for symmetry; nothing is random.
 
@@ -64,9 +68,11 @@ class PooledLDS(StreamingMixin, BaseLDS):
     n_states_ : int
         Number of states found.
     noise_std_ : ndarray of shape (n_outputs,)
-        Standard deviation of what the system does not explain, in the units of y.
+        Standard deviation of what the system does not explain, in the units of y; with a
+        `y_transform` f, in those of f(y).
     evidence_ : float
-        Laplace approximation of the log evidence of the standardised training data, in nats.
+        Laplace approximation of the log evidence of the standardised training data, in nats; with
+        a `y_transform` f, of f(y).
     lower_bounds_ : ndarray of shape (n_iter_,)
         Log likelihood plus log prior after each iteration of the last stage, in nats.
     stages_ : tuple of Stage
@@ -75,6 +81,8 @@ class PooledLDS(StreamingMixin, BaseLDS):
         Number of iterations of the last stage.
     converged_ : bool
         Whether the last stage ended before `max_iter`.
+    y_transform_ : object or None
+        The fitted transform; see `MTLDSRegressor`.
     labels_ : ndarray of shape (n_sequences,)
         Labels of the training sequences; after `partial_fit` those of the latest minibatch.
         `evidence_`, `lower_bounds_`, `stages_`, `n_iter_` and `converged_` are then those of the
@@ -109,6 +117,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
+        "y_transform": Y_TRANSFORMS,
         "random_state": ["random_state"],
     }
 
@@ -122,6 +131,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
         tol=2e-5,
         warm_start=False,
         verbose=0,
+        y_transform=None,
         random_state=None,
     ):
         self.n_states = n_states
@@ -131,11 +141,12 @@ class PooledLDS(StreamingMixin, BaseLDS):
         self.tol = tol
         self.warm_start = warm_start
         self.verbose = verbose
+        self.y_transform = y_transform
         self.random_state = random_state
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
         options, start = make_options(self, 0, ()), warm_stream(self, sequences)
-        units = start[1] if start else fit_units(sequences)
+        units = start[1] if start else fit_units(self, sequences)
         scaled = standardize(sequences, units)
         if start:
             learned = learn_again(scaled, start[0].family, options, 0)
@@ -152,6 +163,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
             "converged_": learned.converged,
             "n_sequences_seen_": len(sequences.labels),
             "_fit_": point_fit(learned, scaled),
+            "y_transform_": units.transform,
             "_units_": units,
             "_stream_": start_stream(scaled, learned.family, learned.posterior),
             "_shape_parameters_": shape_parameters(self),
@@ -177,12 +189,14 @@ class PooledLDS(StreamingMixin, BaseLDS):
         horizon: int | None,
         targets: np.ndarray | None,
     ) -> Forecast:
-        scaled = standardize(context, self._units_)
-        targets = standardize_targets(targets, self._units_)
+        units = self._units_
+        scaled, scaled_targets = standardize(context, units), standardize_targets(targets, units)
         which = np.zeros(len(context.labels), dtype=np.int64)
         with one_blas_thread():
-            forecast = forecast_with([self._fit_], which, scaled, levels, targets)
-        return in_units(forecast, self._units_.scaling)
+            forecast = forecast_with(
+                [self._fit_], which, scaled, levels, scaled_targets, units.image
+            )
+        return forecast_in_units(forecast, units, targets)
 
     def _log_likelihood(self, sequences: PackedSequences) -> np.ndarray:
         values = fit_log_likelihood(self._fit_, standardize(sequences, self._units_))

@@ -7,10 +7,16 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from mtds_sklearn._sequences import PackedSequences, pack_sequences
+from mtds_sklearn._transforms import check_domain
 from mtds_sklearn.estimators._checks import check_levels
-from mtds_sklearn.estimators._fitting import paths_in_units, standardize
+from mtds_sklearn.estimators._fitting import (
+    density_shift,
+    forecast_in_units,
+    outputs_in_units,
+    standardize,
+)
 from mtds_sklearn.estimators._known_family import LEAST_ESS, KnownFamily, warn_thin
-from mtds_sklearn.inference._forecast import forecast_run, in_units, sample_run
+from mtds_sklearn.inference._forecast import forecast_run, sample_run
 from mtds_sklearn.inference._online import Online, extend
 
 
@@ -92,10 +98,9 @@ class SequencePosterior:
     @property
     def log_evidence(self) -> float:
         """Log marginal likelihood of the rows so far, in nats, for y in its own units."""
-        counts = self._online.history.observed.sum(axis=0)
-        return self._online.log_evidence - float(
-            counts @ np.log(self._setting.known.units.scaling.output_scale)
-        )
+        history, units = self._online.history, self._setting.known.units
+        rows = history._replace(outputs=outputs_in_units(history.outputs, units))
+        return self._online.log_evidence - float(density_shift(rows, units)[0])
 
     @property
     def n_observed(self) -> int:
@@ -125,7 +130,8 @@ class SequencePosterior:
         Raises
         ------
         ValueError
-            If the numbers of rows, inputs or outputs do not fit.
+            If the numbers of rows, inputs or outputs do not fit, or a value of `y` is outside the
+            domain of the `y_transform`.
         """
         known = self._setting.known
         rows = standardize(self._pack(u, y, "update"), known.units)
@@ -154,8 +160,9 @@ class SequencePosterior:
         levels = check_levels(quantiles, who="SequencePosterior.predict")
         units = self._setting.known.units
         rows = standardize(self._pack(U, None, "predict"), units)
-        forecast = forecast_run(self._online.run, self._weighed(), rows, levels, None)
-        forecast = in_units(forecast, units.scaling)
+        run = self._online.run
+        forecast = forecast_run(run, self._weighed(), rows, levels, None, units.image)
+        forecast = forecast_in_units(forecast, units, None)
         parts = [forecast.mean]
         if return_std:
             parts.append(forecast.std)
@@ -184,7 +191,7 @@ class SequencePosterior:
         units, rng = self._setting.known.units, check_random_state(random_state)
         rows = standardize(self._pack(U, None, "sample"), units)
         paths = sample_run(self._online.run, self._weighed(), rows, n_samples, rng)
-        paths = paths_in_units(paths, units)
+        paths = outputs_in_units(paths, units)
         return paths[:, 0] if self._setting.y_ndim == 1 else paths
 
     def _weighed(self) -> tuple:
@@ -210,4 +217,5 @@ class SequencePosterior:
                     f"{who}: y needs {len(inputs)} rows of {n_outputs} outputs, got shape {y.shape}"
                 )
             y = y.reshape(wanted)
+            check_domain(self._setting.known.units.transform, y, name="y", who=who)
         return pack_sequences(inputs, y, n_outputs=n_outputs, who=who)

@@ -14,9 +14,11 @@ from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._fitting import (
+    Y_TRANSFORMS,
     Units,
     density_shift,
     fit_units,
+    forecast_in_units,
     learn_best,
     make_options,
     merge_forecasts,
@@ -26,7 +28,7 @@ from mtds_sklearn.estimators._fitting import (
 )
 from mtds_sklearn.estimators._plug_in import forecast_with, gaussian_fit, point_fit
 from mtds_sklearn.estimators._streaming import StreamingMixin, next_step
-from mtds_sklearn.inference._forecast import Forecast, in_units
+from mtds_sklearn.inference._forecast import Forecast
 from mtds_sklearn.learning._streaming import start_stream
 
 
@@ -58,6 +60,8 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
     verbose : int, default=0
         1 logs every tenth iteration to the logger "mtds_sklearn", 2 each: bound, noise and seconds
         per iteration. What is logged is also printed where logging has not been configured.
+    y_transform : {"log", "log1p", "box-cox", "yeo-johnson"}, tuple or None, default=None
+        Learn a function of each output instead of the output itself; see `MTLDSRegressor`.
     random_state : int, RandomState instance or None, default=None
         Accepted for symmetry; nothing is random.
 
@@ -66,11 +70,14 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
     n_states_ : ndarray of int, shape (n_sequences,)
         Number of states found for each training sequence.
     noise_std_ : ndarray of shape (n_sequences, n_outputs)
-        Standard deviation of the observation noise of each training sequence, in the units of y.
+        Standard deviation of the observation noise of each training sequence, in the units of y;
+        with a `y_transform` f, in those of f(y).
     n_iter_ : ndarray of int, shape (n_sequences,)
         Number of iterations of the last stage for each training sequence.
     converged_ : ndarray of bool, shape (n_sequences,)
         Whether learning ended before `max_iter`.
+    y_transform_ : object or None
+        The fitted transform; see `MTLDSRegressor`.
     labels_ : ndarray of shape (n_sequences,)
         Labels of the training sequences; `partial_fit` adds its own, and learns anew those that
         come again.
@@ -105,6 +112,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
+        "y_transform": Y_TRANSFORMS,
         "random_state": ["random_state"],
     }
 
@@ -119,6 +127,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         tol=2e-5,
         n_jobs=None,
         verbose=0,
+        y_transform=None,
         random_state=None,
     ):
         self.n_states = n_states
@@ -129,12 +138,14 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         self.tol = tol
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.y_transform = y_transform
         self.random_state = random_state
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
-        units = fit_units(sequences)
+        units = fit_units(self, sequences)
         fitted = self._learn_own(sequences, units) | {
             "n_sequences_seen_": len(sequences.labels),
+            "y_transform_": units.transform,
             "_pooled_": None,
             "_units_": units,
         }
@@ -205,8 +216,8 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         horizon: int | None,
         targets: np.ndarray | None,
     ) -> Forecast:
-        scaled = standardize(context, self._units_)
-        targets = standardize_targets(targets, self._units_)
+        units = self._units_
+        scaled, scaled_targets = standardize(context, units), standardize_targets(targets, units)
         if horizon is not None and scaled.observed.any():
             raise ValueError(
                 f"{type(self).__name__}.predict cannot forecast at a fixed horizon: it would have "
@@ -219,12 +230,13 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         for size in np.unique(sizes):
             index = np.flatnonzero(sizes == size)
             rows = np.repeat(sizes == size, np.diff(scaled.offsets))
-            wanted = None if targets is None else targets[rows]
+            wanted = None if targets is None else scaled_targets[rows]
             group, which = [fits[i] for i in index], np.arange(len(index))
             with one_blas_thread():
                 some = select_sequences(scaled, index)
-                parts.append((rows, forecast_with(group, which, some, levels, wanted)))
-        return in_units(merge_forecasts(parts), self._units_.scaling)
+                forecast = forecast_with(group, which, some, levels, wanted, units.image)
+                parts.append((rows, forecast))
+        return forecast_in_units(merge_forecasts(parts), units, targets)
 
     def _fits_for(self, scaled: PackedSequences) -> list:
         """The fit of every sequence: anew from its context, from `fit`, or the pooled one."""

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from mtds_sklearn._transforms import check_domain
 from mtds_sklearn.estimators._checks import as_columns, check_targets
 from mtds_sklearn.estimators._weights import check_weight
 
@@ -106,7 +107,8 @@ class SequenceRegressorMixin(RegressorMixin):
         Raises
         ------
         ValueError
-            If nothing is left to score, or weights differ within a sequence.
+            If nothing is left to score, `y` has a value that `fit` would refuse, or weights differ
+            within a sequence.
         """
         mean = as_columns(
             self.predict(X, groups=groups, times=times, y_context=y_context)  # checks X, y_context
@@ -114,6 +116,7 @@ class SequenceRegressorMixin(RegressorMixin):
         who = f"{type(self).__name__}.score"
         shape = {"n_rows": len(mean), "n_outputs": mean.shape[1], "who": who}
         targets = as_columns(check_targets(y, **shape))
+        check_domain(getattr(self, "y_transform_", None), targets, name="y", who=who)
         observed = ~np.isnan(targets)
         hidden = np.ones_like(observed)
         if y_context is not None:

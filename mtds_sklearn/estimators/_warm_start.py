@@ -3,7 +3,8 @@
 from typing import Any
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.estimators._fitting import Units
+from mtds_sklearn._transforms import check_domain
+from mtds_sklearn.estimators._fitting import Units, outputs_of_rows
 from mtds_sklearn.learning._streaming import Stream
 
 # What may differ between a fit and its continuation: the rest says what is learned.
@@ -22,7 +23,8 @@ def warm_stream(estimator, sequences: PackedSequences) -> tuple[Stream, Units] |
     Raises
     ------
     ValueError
-        If data or parameters are not those of the earlier fit.
+        If data or parameters are not those of the earlier fit, or a value is outside the domain
+        of its `y_transform`.
     """
     if not (estimator.warm_start and hasattr(estimator, "_stream_")):
         return None
@@ -44,4 +46,7 @@ def warm_stream(estimator, sequences: PackedSequences) -> tuple[Stream, Units] |
             f"{who}, whose parameters must stay; got {', '.join(changed)}. Set warm_start=False to "
             "learn anew."
         )
-    return estimator._stream_, estimator._units_
+    units = estimator._units_
+    y = outputs_of_rows(sequences)
+    check_domain(units.transform, y, name="y", who=type(estimator).__name__)
+    return estimator._stream_, units
