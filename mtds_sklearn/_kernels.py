@@ -21,8 +21,9 @@ block diagonal) and n for the Cayley chart (A is full). Only the entries listed 
 differentiated; `bounds` (9 integers) says where each of the eight kinds starts in `active`.
 
 For E evaluations the shapes are psi (E, n_natural), first_row and n_rows (E,) int64, active
-(n_active,) int64, precision (p,); data = (inputs, outputs, observed) are all packed rows, (.., m),
-(.., p) and (.., p) bool. A kernel writes only to the arguments that its docstring marks with <-.
+(n_active,) int64, precision (p,); data = (inputs, outputs, weights) are all packed rows, (.., m),
+(.., p) and (.., p). A weight multiplies the precision of one value's noise, and is 0 where the
+value is not observed. A kernel writes only to the arguments that its docstring marks with <-.
 
 All functions live in this file because numba's cache does not notice a change in another file.
 """
@@ -203,7 +204,7 @@ def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_
     out[start[e] + t * stride] <- yhat of row t (p,), for start (at least E,) int64;
     end_state (E, n) <- s after the last row.
     """
-    inputs, outputs, observed = data
+    inputs, outputs, weights = data
     n, p = shape[0], shape[2]
     at = _starts(shape)
     A, dA, work = np.zeros((n, n)), np.zeros((0, n, n)), np.empty((n, n))
@@ -217,14 +218,14 @@ def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_
             _predict_row(psi, e, at, shape, inputs, row, end_state, e, x, out, g)
             if gain:
                 for o in range(p):
-                    error[o] = outputs[row, o] - out[g, o] if observed[row, o] else 0.0
+                    error[o] = outputs[row, o] - out[g, o] if weights[row, o] > 0.0 else 0.0
             _advance(psi, e, at, A, gain, shape, x, error, end_state, e)
 
 
 @njit(**JIT)
 def advance_states(psi, states, row, data, shape, gain, out):
     """One packed row for many particles: out (E, p) <- yhat, states (E, n) <- s of the next row."""
-    inputs, outputs, observed = data
+    inputs, outputs, weights = data
     n, p = shape[0], shape[2]
     at = _starts(shape)
     A, dA, work = np.zeros((n, n)), np.zeros((0, n, n)), np.empty((n, n))
@@ -234,14 +235,14 @@ def advance_states(psi, states, row, data, shape, gain, out):
         _predict_row(psi, e, at, shape, inputs, row, states, e, x, out, e)
         if gain:
             for o in range(p):
-                error[o] = outputs[row, o] - out[e, o] if observed[row, o] else 0.0
+                error[o] = outputs[row, o] - out[e, o] if weights[row, o] > 0.0 else 0.0
         _advance(psi, e, at, A, gain, shape, x, error, states, e)
 
 
 @njit(**JIT)
 def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
-    """out (E, p) <- sums over the observed rows of (y - yhat)^2."""
-    inputs, outputs, observed = data
+    """out (E, p) <- sums over the rows of weight (y - yhat)^2."""
+    inputs, outputs, weights = data
     n, p = shape[0], shape[2]
     at = _starts(shape)
     A, dA, work = np.zeros((n, n)), np.zeros((0, n, n)), np.empty((n, n))
@@ -255,8 +256,8 @@ def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
         for row in range(first_row[e], first_row[e] + n_rows[e]):
             _predict_row(psi, e, at, shape, inputs, row, s, 0, x, yhat, 0)
             for o in range(p):
-                error[o] = outputs[row, o] - yhat[0, o] if observed[row, o] else 0.0
-                out[e, o] += error[o] * error[o]
+                error[o] = outputs[row, o] - yhat[0, o] if weights[row, o] > 0.0 else 0.0
+                out[e, o] += weights[row, o] * error[o] * error[o]
             _advance(psi, e, at, A, gain, shape, x, error, s, 0)
 
 
@@ -361,14 +362,25 @@ def _emission_spans(active, bounds, shape, spans):
 
 
 @njit(**LEAF)
+def _weigh(weights, row, start, stop, r_out, o_out, G):
+    """Multiply the values start .. stop - 1, all of one row, by the roots of their weights."""
+    for h in range(start, stop):
+        if weights[row, o_out[h]] != 1.0:
+            root = math.sqrt(weights[row, o_out[h]])
+            r_out[h] *= root
+            for r in range(G.shape[1]):
+                G[h, r] *= root
+
+
+@njit(**LEAF)
 def _sensitivities(psi, e, first, n_rows, data, shape, gain, active, bounds, work, r_out, o_out, G):
     """Residuals and Jacobian rows of one evaluation, observed values only; returns their number.
 
     r_out[h] is the residual y - yhat of the h-th observed value, o_out[h] its output, and
-    G[h, r] = d yhat / d active entry r. S[r] carries the forward sensitivity dx_t / d psi_r, on the
-    states that the entry can move.
+    G[h, r] = d yhat / d active entry r, both multiplied by the root of the value's weight. S[r]
+    carries the forward sensitivity dx_t / d psi_r, on the states that the entry can move.
     """
-    inputs, outputs, observed = data
+    inputs, outputs, weights = data
     A, dA, scratch, S, s, x, yhat, error, low, high, spans = work
     n, p = shape[0], shape[2]
     at = _starts(shape)
@@ -387,7 +399,7 @@ def _sensitivities(psi, e, first, n_rows, data, shape, gain, active, bounds, wor
         row_start = count
         for o in range(p):
             error[o] = 0.0
-            if observed[row, o]:
+            if weights[row, o] > 0.0:
                 error[o] = outputs[row, o] - yhat[0, o]
                 r_out[count] = error[o]
                 o_out[count] = o
@@ -403,13 +415,14 @@ def _sensitivities(psi, e, first, n_rows, data, shape, gain, active, bounds, wor
                 for r in range(n_dynamic):
                     for i in range(n):
                         S[r, i] -= psi[e, at[2] + i * p + o_out[h]] * G[h, r]
+        _weigh(weights, row, row_start, count, r_out, o_out, G)
         _advance(psi, e, at, A, gain, shape, x, error, s, 0)
     return count
 
 
 @njit(**JIT)
-def _workspace(n_active, max_rows, shape):
-    """Buffers of `_sensitivities`, and its three results for at most max_rows rows."""
+def _workspace(n_active, n_rows, shape):
+    """Buffers of `_sensitivities`, and its three results for the largest of n_rows (E,)."""
     n, p = shape[0], shape[2]
     na = n_transition(shape)
     work = (
@@ -417,17 +430,8 @@ def _workspace(n_active, max_rows, shape):
         np.zeros((1, n)), np.zeros(n), np.zeros((1, max(n, p))), np.zeros(p),
         np.zeros(n_active, np.int64), np.zeros(n_active, np.int64), np.zeros((5, p + 1), np.int64),
     )  # fmt: skip
-    size = max_rows * p
+    size = p * (n_rows.max() if n_rows.shape[0] > 0 else 0)
     return work, np.zeros(size), np.zeros(size, np.int64), np.zeros((size, n_active))
-
-
-@njit(**JIT)
-def _longest(n_rows):
-    """Return the largest number of rows, 0 if there is no evaluation."""
-    longest = 0
-    for e in range(n_rows.shape[0]):
-        longest = max(longest, n_rows[e])
-    return longest
 
 
 @njit(**JIT)
@@ -438,13 +442,13 @@ def gauss_newton_theta(
     """Squared residuals, gradient and Gauss-Newton matrix in the active entries, each evaluation.
 
     With R^-1 = diag(precision) / s^2 (s the sequence's noise level), G the Jacobian of yhat and r
-    the residuals: sse (E, p) <- their sums of squares (not weighted), gradient (E, n_active)
+    the residuals: sse (E, p) <- their sums of weighted squares, gradient (E, n_active)
     <- weight G' R^-1 r = weight d log p(y | psi) / d psi, normal (E, n_active, n_active)
     <- weight G' R^-1 G (both triangles), for weight (E,) >= 0. The noise entry gets its exact
     gradient and its Fisher information, 2 per observed value.
     """
     n_active = active.shape[0]
-    work, r_out, o_out, G = _workspace(n_active, _longest(n_rows), shape)
+    work, r_out, o_out, G = _workspace(n_active, n_rows, shape)
     scaled = np.zeros_like(G)
     for e in range(psi.shape[0]):
         count = _sensitivities(
@@ -552,7 +556,7 @@ def maximize_latent(
     than tol.
     """
     k = z.shape[1]
-    work, r_out, o_out, G = _workspace(active.shape[0], _longest(n_rows), shape)
+    work, r_out, o_out, G = _workspace(active.shape[0], n_rows, shape)
     active_loadings = np.empty((active.shape[0], k))
     for r in range(active.shape[0]):
         active_loadings[r] = loadings[active[r]]

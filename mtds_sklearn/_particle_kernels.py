@@ -111,9 +111,9 @@ def _workspace(n_transition, n_natural, shape):
 
 
 @njit(**JIT)
-def _innovate(outputs, observed, row, o, yhat, error, width):
+def _innovate(outputs, weights, row, o, yhat, error, width):
     """error <- y - yhat of output o, 0 where it is not observed."""
-    if observed[row, o]:
+    if weights[row, o] > 0.0:
         y = outputs[row, o]
         for r in range(width):
             error[o, r] = y - yhat[o, r]
@@ -124,12 +124,12 @@ def _innovate(outputs, observed, row, o, yhat, error, width):
 
 @njit(**JIT)
 def squared_residuals(transition, psi, first_row, n_rows, data, shape, gain, out):
-    """out[e, o, s] <- sum of (y - yhat)^2 over observed rows of sequence e, output o, particle s.
+    """out[e, o, s] <- sum of weight (y - yhat)^2 over the rows of sequence e, output o, particle s.
 
     transition (n_sequences, n_entries, n_particles), psi (n_sequences, n_natural, n_particles),
     out (n_sequences, p, n_particles).
     """
-    inputs, outputs, observed = data
+    inputs, outputs, weights = data
     n, p = shape[0], shape[2]
     at = _starts(psi.shape[1], shape)
     A, P, s, x, yhat, error = _workspace(transition.shape[1], psi.shape[1], shape)
@@ -144,11 +144,12 @@ def squared_residuals(transition, psi, first_row, n_rows, data, shape, gain, out
             for row in range(first_row[e], first_row[e] + n_rows[e]):
                 _drive(P, at, shape, inputs, row, s, x, width)
                 for o in range(p):
-                    if observed[row, o]:
+                    if weights[row, o] > 0.0:
                         _emit(P, at, shape, o, inputs, row, x, yhat, width)
-                    _innovate(outputs, observed, row, o, yhat, error, width)
+                    _innovate(outputs, weights, row, o, yhat, error, width)
+                    w = weights[row, o]
                     for r in range(width):
-                        total[o, r] += error[o, r] * error[o, r]
+                        total[o, r] += w * error[o, r] * error[o, r]
                 _advance(A, P, at, shape, gain, x, error, s, width)
             for o in range(p):
                 for r in range(width):
@@ -164,7 +165,7 @@ def simulate(transition, psi, state, rows, data, shape, gain, out):
     to out[start]. state (n_sequences, n, n_particles) is handed to the first row, and becomes what
     is handed to the row after the last.
     """
-    inputs, outputs, observed = data
+    inputs, outputs, weights = data
     first_row, n_rows, n_skipped, start = rows
     n, p = shape[0], shape[2]
     at = _starts(psi.shape[1], shape)
@@ -181,7 +182,7 @@ def simulate(transition, psi, state, rows, data, shape, gain, out):
                 if gain or t >= n_skipped[e]:
                     for o in range(p):
                         _emit(P, at, shape, o, inputs, row, x, yhat, width)
-                        _innovate(outputs, observed, row, o, yhat, error, width)
+                        _innovate(outputs, weights, row, o, yhat, error, width)
                 if t >= n_skipped[e]:
                     to = start[e] + t - n_skipped[e]
                     for o in range(p):
@@ -295,19 +296,20 @@ def _root(level, low, high, means, stds, mass, tol):
 def mixture_quantiles(centres, stds, weights, levels, scores, max_nodes, out):
     """out[row, o, h] <- quantile levels[h] of the mixture of normals of each row and output.
 
-    centres (n_rows, p, n_particles), stds (p, n_particles), weights (n_rows, n_particles), each row
-    summing to 1; scores[h] is the standard normal quantile. Particles of equal standard deviations
-    are first gathered on a grid of nodes, a quarter of one apart, or of `max_nodes`.
+    centres (n_rows, p, n_particles), stds the same or (1, p, n_particles), weights (n_rows,
+    n_particles), each row summing to 1; scores[h] is the standard normal quantile. Particles of
+    equal standard deviations are first gathered on a grid of nodes, a quarter of one apart, or of
+    `max_nodes`.
     """
     size = max(max_nodes, centres.shape[2])
     grid, spread, mass = np.empty(size), np.empty(size), np.empty(size)
     for row in range(centres.shape[0]):
         for o in range(centres.shape[1]):
-            here = centres[row, o]
-            low, high, least, most = here.min(), here.max(), stds[o].min(), stds[o].max()
+            here, std = centres[row, o], stds[min(row, stds.shape[0] - 1), o]
+            low, high, least, most = here.min(), here.max(), std.min(), std.max()
             if most > 1.001 * least:
                 n_nodes = here.shape[0]
-                grid[:n_nodes], spread[:n_nodes], mass[:n_nodes] = here, stds[o], weights[row]
+                grid[:n_nodes], spread[:n_nodes], mass[:n_nodes] = here, std, weights[row]
             else:
                 n_nodes = int(min(4.0 * (high - low) / least, max_nodes - 2.0)) + 2
                 spacing = max((high - low) / (n_nodes - 1), 1e-9 * least)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtds_sklearn._rows import as_column, check_steps, number_labels, number_times
+from mtds_sklearn._values import as_matrix, reject_values, split_outputs
 
 
 class PackedSequences(NamedTuple):
@@ -29,6 +30,15 @@ class PackedSequences(NamedTuple):
     """int64, shape (n_rows,); packed row r is the caller's row ``row_order[r]``."""
     weights: np.ndarray | None = None
     """float64, shape (n_sequences,): how often each sequence counts in learning; None: once."""
+    precision: np.ndarray | None = None
+    """float64, shape (n_rows, n_outputs): share of the noise's precision that a value has, 0 where
+    not observed; None: 1 wherever it is observed."""
+
+
+def value_precision(sequences: PackedSequences) -> np.ndarray:
+    """Relative precision (n_rows, n_outputs) of all values, 0 where they are not observed."""
+    given = sequences.precision
+    return sequences.observed.astype(np.float64) if given is None else given
 
 
 def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
@@ -111,12 +121,12 @@ def pack_sequences(
         If shapes disagree, values are infinite, labels or times are missing, or the times of a
         sequence have duplicates or gaps.
     """
-    inputs = _as_matrix(inputs, "X", who)
+    inputs = as_matrix(inputs, "X", who)
     n_rows = len(inputs)
     if n_rows == 0:
         raise ValueError(f"{who}: X needs at least 1 row; it has shape {inputs.shape}.")
-    _reject_values(~np.isfinite(inputs), "X must be finite", who)
-    outputs, observed = _split_outputs(outputs, n_rows, n_outputs, who)
+    reject_values(~np.isfinite(inputs), "X must be finite", who)
+    outputs, observed = split_outputs(outputs, n_rows, n_outputs, who)
     if needs_observation and not observed.any():
         raise ValueError(
             f"{who}: y has no observed value; at least 1 of its {observed.size} must not be NaN."
@@ -166,8 +176,7 @@ def select_sequences(sequences: PackedSequences, indices: ArrayLike) -> PackedSe
     Returns
     -------
     selected : PackedSequences
-        Its ``row_order`` is a permutation of its own rows: the caller is taken to own just these
-        rows, in the order they had.
+        The caller is taken to own just these rows, in the order they had.
     """
     indices = np.arange(len(sequences.labels))[indices]
     lengths = np.diff(sequences.offsets)[indices]
@@ -183,6 +192,7 @@ def select_sequences(sequences: PackedSequences, indices: ArrayLike) -> PackedSe
         labels=frozen(sequences.labels[indices]),
         row_order=frozen(row_order),
         weights=None if sequences.weights is None else frozen(sequences.weights[indices]),
+        precision=_precision_of(sequences, rows),
     )
 
 
@@ -212,7 +222,12 @@ def truncate_sequences(sequences: PackedSequences, lengths: ArrayLike) -> Packed
         labels=sequences.labels,
         row_order=frozen(np.arange(len(rows))),
         weights=sequences.weights,
+        precision=_precision_of(sequences, rows),
     )
+
+
+def _precision_of(sequences: PackedSequences, rows: np.ndarray) -> np.ndarray | None:
+    return None if sequences.precision is None else frozen(sequences.precision[rows])
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
@@ -226,56 +241,6 @@ def _offsets_of(lengths: np.ndarray) -> np.ndarray:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
-
-
-def _as_matrix(values: Any, name: str, who: str) -> np.ndarray:
-    """Convert to float64 with 2 dimensions; a vector becomes one column only for y."""
-    try:
-        if hasattr(values, "iloc"):  # pandas: NA needs to be told what it is as a float
-            values = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        if np.iscomplexobj(values):
-            raise ValueError("Complex data not supported")
-        if np.ma.isMaskedArray(values):
-            values = values.astype(np.float64).filled(np.nan)
-        matrix = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{who}: {name} must be real numbers ({error}).") from error
-    if matrix.ndim == 1 and name == "y":
-        return matrix[:, np.newaxis]
-    if matrix.ndim != 2:
-        needed = "1 or 2 dimensions" if name == "y" else "2 dimensions"
-        raise ValueError(f"{who}: {name} must have {needed}; it has shape {matrix.shape}.")
-    return matrix
-
-
-def _split_outputs(
-    outputs: Any, n_rows: int, n_outputs: int | None, who: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the outputs with zeros for what is not observed, and what is observed."""
-    if outputs is None:
-        if n_outputs is None:
-            raise ValueError(f"{who}: n_outputs is required if there are no outputs.")
-        shape = (n_rows, n_outputs)
-        return np.zeros(shape), np.zeros(shape, dtype=bool)
-    outputs = _as_matrix(outputs, "y", who)
-    if len(outputs) != n_rows:
-        raise ValueError(
-            f"{who}: X and y need the same number of rows: X has {n_rows}, y has {len(outputs)}."
-        )
-    if n_outputs not in (None, outputs.shape[1]):
-        raise ValueError(f"{who}: y must have {n_outputs} columns; it has {outputs.shape[1]}.")
-    _reject_values(np.isinf(outputs), "y must be finite, or NaN where it was not observed", who)
-    observed = ~np.isnan(outputs)
-    return np.where(observed, outputs, 0.0), observed
-
-
-def _reject_values(bad: np.ndarray, rule: str, who: str) -> None:
-    if bad.any():
-        rows = np.flatnonzero(bad.any(axis=1))
-        raise ValueError(
-            f"{who}: {rule}; {np.count_nonzero(bad)} of {bad.size} values are not, "
-            f"the first is in row {rows[0]}."
-        )
 
 
 def _order_rows(

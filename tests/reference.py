@@ -4,6 +4,7 @@ Nothing here calls the package's own mathematics, so that an error cannot agree 
 """
 
 import numpy as np
+from scipy import stats
 
 
 def modal_matrix(coordinates):
@@ -60,17 +61,54 @@ def simulate(psi, shape, inputs, outputs, observed):
     return predicted, s
 
 
-def log_likelihood(psi, shape, inputs, outputs, observed, noise_std):
-    """Sum of normal log densities of the observed values."""
+def log_likelihood(psi, shape, inputs, outputs, observed, noise_std, weights=None):
+    """Sum of normal log densities of the observed values, variances divided by their weights."""
+    weights = np.ones(observed.shape) if weights is None else weights
     predicted, _ = simulate(psi, shape, inputs, outputs, observed)
     level = np.exp(psi[-1])
     total = 0.0
     for t, o in zip(*np.nonzero(observed), strict=True):
-        sd = level * noise_std[o]
+        sd = level * noise_std[o] / np.sqrt(weights[t, o])
         total += (
             -0.5 * np.log(2 * np.pi * sd**2) - 0.5 * ((outputs[t, o] - predicted[t, o]) / sd) ** 2
         )
     return total
+
+
+def unseen_variances(psi, shape, observed, noise_std):
+    """Variances of the predicted outputs that come of innovations that were not observed.
+
+    Each of them, of the size of the noise, is let loose alone and followed through the rows: where
+    an output is observed the state is corrected by what is seen of it.
+    """
+    M = split(psi, shape)
+    variance = np.zeros(observed.shape)
+    for t, o in zip(*np.nonzero(~observed), strict=True):
+        d = M["K"][:, o] * M["level"] * noise_std[o]
+        for later in range(t + 1, len(observed)):
+            error = M["C"] @ d
+            variance[later] += error**2
+            d = M["A"] @ d - M["K"] @ np.where(observed[later], error, 0.0)
+    return variance
+
+
+def gap_weights(psi, shape, observed, noise_std):
+    """Share of its precision that a value keeps after unseen innovations, in the system psi."""
+    variance = (np.exp(psi[-1]) * noise_std) ** 2
+    return variance / (variance + unseen_variances(psi, shape, observed, noise_std))
+
+
+def student_log_density(residuals, noise_std, dof, weights):
+    """Log density of residuals (n,) whose common variance s^2 is integrated out numerically."""
+    log_s2 = np.linspace(-25.0, 25.0, 40_001)
+    s2 = np.exp(log_s2)
+    prior = stats.invgamma.logpdf(s2, dof / 2.0, scale=dof / 2.0) + log_s2
+    std = noise_std / np.sqrt(weights)
+    likelihood = np.sum(
+        stats.norm.logpdf(residuals[:, None], 0.0, std[:, None] * np.sqrt(s2)), axis=0
+    )
+    top = np.max(prior + likelihood)
+    return top + np.log(np.trapezoid(np.exp(prior + likelihood - top), log_s2))
 
 
 def gauss_newton(psi, shape, inputs, outputs, observed, noise_std):

@@ -5,7 +5,8 @@ import reference
 
 from mtds_sklearn._sequences import PackedSequences, pack_sequences
 from mtds_sklearn.learning._posterior import TaskPosterior
-from mtds_sklearn.model._lds import Shape, make_chart
+from mtds_sklearn.model._chart import make_chart
+from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
 ALL_KINDS = ("A", "B", "x0", "C", "D", "offset")

@@ -7,7 +7,8 @@ import reference
 from small_families import RAGGED, each, make_rows
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.model._lds import KINDS, Chart, Shape, kind_slices, make_chart
+from mtds_sklearn.model._chart import Chart, make_chart
+from mtds_sklearn.model._lds import KINDS, Shape, kind_slices
 from mtds_sklearn.model._likelihood import Evaluations, evaluations
 
 # (n_states, n_inputs, n_outputs, block): no state, one, even and odd numbers, both charts.

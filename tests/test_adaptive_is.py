@@ -33,7 +33,9 @@ def slow_log_target(z, sequences, family, i):
     """log p(y_i, z) at one z."""
     rows, shape = list(each(sequences))[i], tuple(family.chart.shape)
     psi = natural_parameters(family, z)
-    likelihood = reference.log_likelihood(psi, shape, *rows, family.noise_std)
+    mean = natural_parameters(family, np.zeros(len(z)))
+    weights = reference.gap_weights(mean, shape, rows[2], family.noise_std)
+    likelihood = reference.log_likelihood(psi, shape, *rows, family.noise_std, weights)
     return likelihood + log_prior_density(latent_prior(family), z)
 
 

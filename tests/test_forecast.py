@@ -11,14 +11,11 @@ from systems import assert_close, make_directions, make_natural
 
 from mtds_sklearn._scaling import Scaling
 from mtds_sklearn.inference import _forecast
-from mtds_sklearn.inference._forecast import (
-    Forecast,
-    Particles,
-    forecast_rows,
-    in_units,
-    sample_paths,
-)
-from mtds_sklearn.model._lds import KINDS, Shape, kind_slices, make_chart
+from mtds_sklearn.inference._disturbance import spread_systems
+from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows, in_units
+from mtds_sklearn.inference._paths import sample_paths
+from mtds_sklearn.model._chart import make_chart
+from mtds_sklearn.model._lds import KINDS, Shape, kind_slices
 
 LENGTHS = (5, 1, 8)
 LEVELS = np.array([0.001, 0.05, 0.3, 0.5, 0.9, 0.999])
@@ -42,14 +39,25 @@ def make_forecast_case(rng, *, n_particles=60, gain=False, equal=False):
 
 
 def row_mixtures(sequences, particles):
-    """Weights, means and standard deviations (n_particles, ...) of every row, by `reference`."""
+    """Weights, means and standard deviations (n_particles, ...) of every row, by `reference`.
+
+    What unseen innovations add is the mean over some of the particles, resampled.
+    """
     shape, mixtures = tuple(particles.chart.shape), []
+    chosen, _ = spread_systems(np.swapaxes(particles.psi, 1, 2), particles.log_weights)
     for i, rows in enumerate(each(sequences)):
         yhat = np.array([reference.simulate(psi, shape, *rows)[0] for psi in particles.psi[i]])
         level = np.exp(particles.psi[i, :, -1])
         std = level[:, None] * particles.noise_std[i]
         weights = np.exp(particles.log_weights[i])
-        mixtures += [(weights, yhat[:, t], std) for t in range(yhat.shape[1])]
+        unseen = (rows[2], particles.noise_std[i])
+        added = np.mean(
+            [reference.unseen_variances(psi, shape, *unseen) for psi in chosen[i]], axis=0
+        )
+        assert np.any(added > 0.0) == (particles.chart.gain and len(rows[0]) > 1)
+        mixtures += [
+            (weights, yhat[:, t], np.sqrt(std**2 + added[t])) for t in range(yhat.shape[1])
+        ]
     return mixtures
 
 

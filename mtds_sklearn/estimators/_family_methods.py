@@ -16,8 +16,9 @@ from mtds_sklearn.estimators._known_family import (
     warn_thin,
 )
 from mtds_sklearn.estimators._sequence_posterior import SequencePosterior, Setting
-from mtds_sklearn.inference._forecast import forecast_rows, sample_paths
+from mtds_sklearn.inference._forecast import forecast_rows
 from mtds_sklearn.inference._online import start_online
+from mtds_sklearn.inference._paths import sample_paths
 from mtds_sklearn.model._latent_prior import latents_from_normal
 from mtds_sklearn.model._task_map import latent_prior
 
@@ -152,5 +153,5 @@ class FamilyMethods:
     def _known_family(self) -> KnownFamily:
         return KnownFamily(
             self.task_map_, self._units_, self._seed_, self.labels_, self.posterior_mean_,
-            self.posterior_cov_, type(self).__name__,
+            self.posterior_cov_, self.noise_level_, type(self).__name__,
         )  # fmt: skip

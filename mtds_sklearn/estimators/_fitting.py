@@ -18,6 +18,7 @@ from mtds_sklearn.estimators._checks import StrOptions
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.inference._image import Image
+from mtds_sklearn.learning._disturbance import learn_rest
 from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, resume, theta_size
 from mtds_sklearn.model._task_map import Family
 
@@ -102,6 +103,8 @@ def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
         cayley=estimator.transition == "cayley",
         max_iter=estimator.max_iter,
         tol=estimator.tol,
+        disturbance=getattr(estimator, "disturbance", "none"),
+        sequence_noise=getattr(estimator, "sequence_noise", False),
     )
 
 
@@ -128,7 +131,11 @@ def learn_best(
     fits = Parallel(n_jobs=n_jobs)(
         delayed(heard)(log, _grow, sequences, options, points, normals[i]) for i in range(n_init)
     )
-    return max(fits, key=lambda learned: learned.evidence)
+    best = max(fits, key=lambda learned: learned.evidence)
+    if options.disturbance == "none" and not options.sequence_noise:
+        return best
+    with one_blas_thread():
+        return learn_rest(sequences, best, options, points, make_draws(options.latent_dim, seed))
 
 
 def learn_again(sequences: PackedSequences, family: Family, options: Options, seed: int) -> Learned:

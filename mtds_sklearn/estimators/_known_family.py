@@ -12,6 +12,7 @@ from mtds_sklearn.inference._adaptive_is import Posterior, infer
 from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
 from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
 from mtds_sklearn.inference._horizon import forecast_at_horizon
+from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.model._latent_prior import latents_from_normal, log_prior_density
 from mtds_sklearn.model._likelihood import LOG_2PI
 from mtds_sklearn.model._task_map import Family, latent_prior, natural_parameters
@@ -23,7 +24,10 @@ PRIOR_SHARE = 0.25
 
 
 class KnownFamily(NamedTuple):
-    """What a fitted estimator knows; `mean` and `cov` are the posteriors of sequences `labels`."""
+    """What a fitted estimator knows; `mean` and `cov` are the posteriors of sequences `labels`.
+
+    `level` are their noise levels.
+    """
 
     family: Family
     units: Units
@@ -31,6 +35,7 @@ class KnownFamily(NamedTuple):
     labels: np.ndarray
     mean: np.ndarray
     cov: np.ndarray
+    level: np.ndarray
     who: str
 
     def draws(self) -> Draws:
@@ -86,7 +91,12 @@ def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:
     if not recalled.all():
         posterior = infer_observed(known, select_sequences(scaled, ~recalled))
         z[~recalled], log_weights[~recalled] = posterior.z, posterior.log_weights
-    return particles_at(known.family, z)._replace(log_weights=log_weights)
+    particles = particles_at(known.family, z)._replace(log_weights=log_weights)
+    if np.isinf(known.family.noise_dof):
+        return particles
+    psi = np.swapaxes(with_levels(np.swapaxes(particles.psi, 1, 2), scaled, known.family), 1, 2)
+    psi[recalled, :, -1] = np.log(known.level[stored[recalled], None])
+    return particles._replace(psi=np.ascontiguousarray(psi))
 
 
 def _recall(known: KnownFamily, stored: np.ndarray) -> tuple:

@@ -31,11 +31,12 @@ from mtds_sklearn.estimators._known_family import family_forecast, infer_observe
 from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast
+from mtds_sklearn.learning._gain import disturbance_of
 from mtds_sklearn.learning._growth import theta_size
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
-from mtds_sklearn.model._lds import theta_names
+from mtds_sklearn.model._chart import theta_names
 from mtds_sklearn.model._task_map import Family
 
 # Above this standard deviation over the family an entry of theta counts as varying.
@@ -72,6 +73,16 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     initial_state : {"varying", "shared", "zero"}, default="varying"
         Whether the state handed to the first row belongs to theta, is the same for all sequences,
         or zero.
+    disturbance : {"auto", "none", "innovations", "joint"}, default="auto"
+        What pushes sequences off the course that their parameters set. "none": nothing, as in the
+        article. "innovations": what the forecast of a row missed goes on, in coloured noise of
+        each output and through a gain on the states, s_{t+1} = A x_t + K (y_t - yhat_t), the same
+        gain for all sequences; learned when the rest is. "joint": then everything is learned
+        together once more. "auto": innovations where they forecast the rest of the training
+        sequences, from a quarter and from half of each, better than none.
+    sequence_noise : bool, default=False
+        Whether sequences may have noise levels of their own, whose distribution (inverse gamma)
+        is learned and integrated out; only where that forecasts better.
     max_iter : int, default=100
         Iterations of the last stage of EM.
     tol : float, default=2e-5
@@ -107,6 +118,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         standardised units.
     n_states_ : int
         Number of states found.
+    disturbance_ : {"none", "noise", "gain"}
+        What was found: nothing, coloured noise, or a gain on the states too.
     noise_std_ : ndarray of shape (n_outputs,)
         Standard deviation of the observation noise, in the units of y; with a `y_transform` f, in
         those of f(y).
@@ -116,6 +129,10 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         Standard deviation of each entry of theta over the family; 0 where it does not vary.
     posterior_mean_, posterior_cov_ : ndarray
         Posterior means and covariances of z of the training sequences.
+    noise_level_ : ndarray of shape (n_sequences,)
+        Noise of each training sequence as a multiple of `noise_std_`.
+    noise_dof_ : float
+        Degrees of freedom of the noise level; inf if it is the same for all sequences.
     evidence_ : float
         Laplace approximation of the log evidence of the standardised training data, in nats; with
         a `y_transform` f, of f(y).
@@ -170,6 +187,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         "transition": [StrOptions({"modal", "cayley"})],
         "varying": [StrOptions({"all"}), tuple, list],
         "initial_state": [StrOptions({"varying", "shared", "zero"})],
+        "disturbance": [StrOptions({"none", "innovations", "joint", "auto"})],
+        "sequence_noise": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -188,6 +207,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         transition="modal",
         varying="all",
         initial_state="varying",
+        disturbance="auto",
+        sequence_noise=False,
         max_iter=100,
         tol=2e-5,
         n_init="auto",
@@ -202,6 +223,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         self.transition = transition
         self.varying = varying
         self.initial_state = initial_state
+        self.disturbance = disturbance
+        self.sequence_noise = sequence_noise
         self.max_iter = max_iter
         self.tol = tol
         self.n_init = n_init
@@ -237,6 +260,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         prior = fit_prior(learned.family, learned.posterior, varies, sequences.weights)
         family = learned.family._replace(prior=prior)
         return self._describe(family, learned.posterior, units) | {
+            "noise_level_": np.ones(n_sequences) if learned.level is None else learned.level,
             "evidence_": learned.evidence,
             "lower_bounds_": np.array(learned.bounds),
             "stages_": learned.stages,
@@ -255,10 +279,12 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         varies = varying_entries(family)
         return {
             "task_map_": family,
-            "n_states_": family.chart.shape.n_states,
+            "n_states_": family.chart.shape.n_states - family.chart.n_noise,
             "noise_std_": family.noise_std * units.scaling.output_scale,
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
+            "noise_dof_": family.noise_dof,
+            "disturbance_": disturbance_of(family),
             "posterior_mean_": posterior.mean,
             "posterior_cov_": posterior.factor @ np.swapaxes(posterior.factor, 1, 2),
         }
@@ -276,6 +302,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         family = family._replace(prior=prior)
         return self._describe(family, known.posterior, self._units_) | {
             "labels_": known.labels,
+            "noise_level_": np.ones(len(known.labels)),
             "n_sequences_seen_": step.stream.n_seen,
             "_stream_": step.stream,
             "_n_at_prior_": n_at_prior,

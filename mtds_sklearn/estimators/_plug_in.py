@@ -20,7 +20,7 @@ from mtds_sklearn.learning._growth import Learned, bias_factor
 from mtds_sklearn.learning._m_step import BIAS_PRECISION, sequence_weights
 from mtds_sklearn.learning._streaming import Stream
 from mtds_sklearn.learning._sums import curvature_of
-from mtds_sklearn.model._lds import Chart
+from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 
 N_THETA_DRAWS = 256

@@ -16,8 +16,9 @@ from mtds_sklearn.estimators._fitting import (
     standardize,
 )
 from mtds_sklearn.estimators._known_family import LEAST_ESS, KnownFamily, warn_thin
-from mtds_sklearn.inference._forecast import forecast_run, sample_run
+from mtds_sklearn.inference._forecast import forecast_run
 from mtds_sklearn.inference._online import Online, extend
+from mtds_sklearn.inference._paths import sample_run
 
 
 class Setting(NamedTuple):

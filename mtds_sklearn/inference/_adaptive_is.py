@@ -18,6 +18,7 @@ import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores
+from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import MAX_ROUNDS, Draws
 from mtds_sklearn.inference._mixture import (
     Mixture,
@@ -114,7 +115,7 @@ def infer(
     -------
     posterior : Posterior
     """
-    target = make_target(sequences, family)
+    target = make_target(with_gap_weights(sequences, family), family)
     parts = []
     for start in range(0, len(sequences.labels), CHUNK_SEQUENCES):
         index = np.arange(start, min(start + CHUNK_SEQUENCES, len(sequences.labels)))

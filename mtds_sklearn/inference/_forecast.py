@@ -12,10 +12,15 @@ from scipy.special import ndtri
 from mtds_sklearn import _particle_kernels
 from mtds_sklearn._scaling import Scaling
 from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.inference._adaptive_is import Posterior
+from mtds_sklearn.inference._disturbance import spread_systems, unseen_variances
 from mtds_sklearn.inference._image import Image, image_moments
-from mtds_sklearn.inference._target import particle_transitions
-from mtds_sklearn.model._lds import Chart, kind_slices
+from mtds_sklearn.inference._levels import with_levels
+from mtds_sklearn.inference._target import particle_parameters, particle_transitions
+from mtds_sklearn.model._chart import Chart
+from mtds_sklearn.model._lds import kind_slices
 from mtds_sklearn.model._likelihood import LOG_2PI
+from mtds_sklearn.model._task_map import Family
 
 # Values (row, output, particle) of all sequences that are held at a time.
 CHUNK_VALUES = 1_000_000
@@ -57,6 +62,16 @@ class Particles(NamedTuple):
     log_weights: np.ndarray
     noise_std: np.ndarray
     chart: Chart
+
+
+def posterior_particles(
+    posterior: Posterior, sequences: PackedSequences, family: Family
+) -> Particles:
+    """Particles of posteriors of z, with drawn noise levels, given what is observed."""
+    psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
+    psi = np.swapaxes(with_levels(psi, sequences, family), 1, 2)
+    noise_std = np.broadcast_to(family.noise_std, (len(psi), len(family.noise_std)))
+    return Particles(psi, posterior.log_weights, noise_std, family.chart)
 
 
 class Run(NamedTuple):
@@ -182,12 +197,23 @@ def forecast_run(
     weights, variance = np.exp(weighed[0]), noise_variances(run.psi, weighed[1])
     if targets is None:
         targets = np.full(sequences.outputs.shape, np.nan)
+    added = added_variances(run, weighed, sequences)
     parts = []
     for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
         here = slice(first, last)
-        mixture = (yhat[here], weights[i : i + 1], variance[i])
+        own = variance[i : i + 1] + added[here, :, None] if len(added) else variance[i : i + 1]
+        mixture = (yhat[here], weights[i : i + 1], own)
         parts.append(mixture_forecast(*mixture, levels, targets[here], image))
     return join_forecasts(parts)
+
+
+def added_variances(run: Run, weighed: tuple, sequences: PackedSequences) -> np.ndarray:
+    """What unseen innovations add to the variances, (n_rows, n_outputs); empty without a gain."""
+    if not run.chart.gain:
+        return np.empty((0, sequences.outputs.shape[1]))
+    systems, share = spread_systems(run.psi, weighed[0])
+    rows = (sequences.observed, sequences.offsets)
+    return unseen_variances(systems, share, weighed[1], run.chart, rows)
 
 
 def mixture_forecast(
@@ -205,8 +231,8 @@ def mixture_forecast(
     yhat : ndarray of shape (n_rows, n_outputs, n_particles)
     weights : ndarray of shape (n_rows, n_particles) or (1, n_particles)
         Each row sums to 1.
-    variance : ndarray of shape (n_outputs, n_particles)
-        Of the noise.
+    variance : ndarray of shape (n_rows, n_outputs, n_particles) or (1, n_outputs, n_particles)
+        Given the particle.
     targets : ndarray of shape (n_rows, n_outputs)
         NaN where no log density is wanted.
     image : Image, optional
@@ -232,6 +258,7 @@ def _log_density(yhat, weights, variance, targets) -> np.ndarray:
     if len(wanted) == 0:
         return out
     own = weights if len(weights) == 1 else weights[wanted]
+    variance = variance if len(variance) == 1 else variance[wanted]
     exponent = (targets[wanted, :, None] - yhat[wanted]) ** 2 / (-2.0 * variance)
     exponent += np.log(np.maximum(own, 1e-300))[:, None] - 0.5 * (np.log(variance) + LOG_2PI)
     top = exponent.max(axis=2)
@@ -248,32 +275,6 @@ def _quantiles(yhat, weights, variance, levels) -> np.ndarray:
             yhat, np.sqrt(variance), own, levels, ndtri(levels), MAX_NODES, out
         )
     return out
-
-
-def sample_paths(
-    sequences: PackedSequences, particles: Particles, n_samples: int, rng: np.random.RandomState
-) -> np.ndarray:
-    """Sample paths (n_rows, n_outputs, n_samples), noise included, one particle a path."""
-    run = start_run(np.swapaxes(particles.psi, 1, 2), particles.chart)
-    return sample_run(run, (particles.log_weights, particles.noise_std), sequences, n_samples, rng)
-
-
-def sample_run(
-    run: Run, weighed: tuple, sequences: PackedSequences, n_samples: int, rng: np.random.RandomState
-) -> np.ndarray:
-    """As `sample_paths`, from the states of the particles before the first row."""
-    n = len(sequences.labels)
-    edges = np.cumsum(np.exp(weighed[0]), axis=1)
-    uniform = rng.uniform(size=(n, n_samples)) * edges[:, -1:]
-    picks = np.stack(
-        [np.searchsorted(*pair, side="right") for pair in zip(edges, uniform, strict=True)]
-    )
-    picks = np.minimum(picks, edges.shape[1] - 1)[:, None]
-    chosen = [np.take_along_axis(part, picks, axis=2) for part in run[:3]]
-    yhat, _ = run_through(Run(*chosen, run.chart), sequences)
-    variance = noise_variances(chosen[0], weighed[1])
-    std = np.sqrt(np.repeat(variance, np.diff(sequences.offsets), axis=0))
-    return yhat + std * rng.standard_normal(yhat.shape)
 
 
 def in_units(forecast: Forecast, scaling: Scaling) -> Forecast:

@@ -9,11 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences, truncate_sequences
+from mtds_sklearn._sequences import (
+    PackedSequences,
+    frozen,
+    select_sequences,
+    truncate_sequences,
+    value_precision,
+)
 from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn.inference._disturbance import at_horizon, with_gap_weights
 from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.inference._forecast import (
     Forecast,
+    added_variances,
     join_forecasts,
     mixture_forecast,
     noise_variances,
@@ -21,6 +29,7 @@ from mtds_sklearn.inference._forecast import (
     start_run,
 )
 from mtds_sklearn.inference._image import Image
+from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.inference._target import particle_parameters
 from mtds_sklearn.model._likelihood import LOG_2PI
@@ -39,7 +48,8 @@ class Ahead(NamedTuple):
     Attributes
     ----------
     yhat : ndarray of shape (n_ahead, n_outputs, n_particles)
-    variance : ndarray of shape (n_outputs, n_particles)
+        At the horizon.
+    variance : ndarray of shape (n_ahead, n_outputs, n_particles) or (1, n_outputs, n_particles)
     log_weights : ndarray of shape (n_ahead + 1, n_particles)
         After 0, 1, ... of these rows.
     """
@@ -90,7 +100,8 @@ def _forecast(sequences, family, draws, horizon, levels, targets, image) -> Fore
             t = np.arange(begin, min(n_served + horizon - 1, len(ahead.yhat)))
             weights = np.exp(ahead.log_weights[np.maximum(t - horizon + 1, 0)])
             at = sequences.offsets[active[i]] + known[i] + t
-            mixture = (ahead.yhat[t], weights, ahead.variance)
+            variance = ahead.variance if len(ahead.variance) == 1 else ahead.variance[t]
+            mixture = (ahead.yhat[t], weights, variance)
             here = mixture_forecast(*mixture, levels, targets[at], image)
             for whole, piece in zip(out, here, strict=True):
                 whole[at] = piece
@@ -114,25 +125,37 @@ def _look_ahead(sequences, posterior, known, horizon, family):
     """Yield the `Ahead` of every sequence."""
     n_ahead = np.maximum(LOOK_AHEAD, known) + horizon
     lengths = np.minimum(known + n_ahead, np.diff(sequences.offsets))
-    part = truncate_sequences(sequences, lengths)
+    part = with_gap_weights(truncate_sequences(sequences, lengths), family)
     psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
-    yhat, _ = run_through(start_run(psi, family.chart), part, skip=known)
-    variance = noise_variances(psi, family.noise_std)
+    psi = with_levels(psi, _known_part(sequences, known), family)
+    yhat, run = run_through(start_run(psi, family.chart), part, skip=known)
+    variance, weights = noise_variances(psi, family.noise_std), value_precision(part)
+    gaps = None
+    if family.chart.gain:
+        noise = np.tile(family.noise_std, (len(psi), 1))
+        gaps = added_variances(run, (posterior.log_weights, noise), part)
     ends = np.cumsum(lengths - known)
     for i, end in enumerate(ends):
         rows = slice(part.offsets[i] + known[i], part.offsets[i + 1])
-        here = yhat[end - (lengths[i] - known[i]) : end]
-        data = (part.outputs[rows, :, None], part.observed[rows])
-        yield Ahead(
-            here, variance[i], _weights_after(posterior.log_weights[i], here, variance[i], data)
-        )
+        here, own = yhat[end - (lengths[i] - known[i]) : end], variance[i : i + 1]
+        log_weights = posterior.log_weights[i]
+        after = _weights_after(log_weights, here, own, (part.outputs[rows], weights[rows]))
+        if family.chart.gain:
+            innovations = np.where(
+                part.observed[rows, :, None], part.outputs[rows, :, None] - here, 0.0
+            )
+            systems = (psi[i], log_weights, family.noise_std, family.chart)
+            here, added = at_horizon(here, innovations, systems, horizon)
+            own = own + np.maximum(added, gaps[rows])[:, :, None]
+        yield Ahead(here, own, after)
 
 
 def _weights_after(log_weights, yhat, variance, data) -> np.ndarray:
     """Normalised log weights (n_ahead + 1, n_particles) after 0, 1, ... more rows."""
-    outputs, observed = data
-    step = -0.5 * ((outputs - yhat) ** 2 / variance + np.log(variance) + LOG_2PI)
-    step = np.einsum("tos,to->ts", step, observed.astype(np.float64))
+    outputs, weights = data
+    variance = variance / np.where(weights > 0.0, weights, 1.0)[:, :, None]
+    step = -0.5 * ((outputs[:, :, None] - yhat) ** 2 / variance + np.log(variance) + LOG_2PI)
+    step = np.einsum("tos,to->ts", step, (weights > 0.0).astype(np.float64))
     log_w = np.concatenate([log_weights[None], log_weights + np.cumsum(step, axis=0)])
     top = log_w.max(axis=1, keepdims=True)
     return log_w - top - np.log(np.sum(np.exp(log_w - top), axis=1, keepdims=True))

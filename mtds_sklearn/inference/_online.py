@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
+from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences, value_precision
 from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.inference._forecast import Run, noise_variances, run_through, start_run
+from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.inference._target import particle_parameters
 from mtds_sklearn.model._likelihood import LOG_2PI
@@ -59,6 +61,7 @@ def start_online(sequences: PackedSequences, family: Family, draws: Draws, near=
     for i in range(len(sequences.labels)):
         history = select_sequences(sequences, [i])
         psi = particle_parameters(family, posterior.z[i : i + 1].transpose(0, 2, 1))
+        psi = with_levels(psi, history, family)
         n_rows = np.diff(history.offsets)
         _, run = run_through(start_run(psi, family.chart), history, skip=n_rows)
         numbers = (float(posterior.log_evidence[i]), float(posterior.ess[i]))
@@ -76,12 +79,15 @@ def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) 
     if not rows.observed.any():
         return online._replace(history=history, run=run)
     variance = noise_variances(run.psi[0], family.noise_std)
+    weights = value_precision(with_gap_weights(history, family))[-len(rows.inputs) :]
     log_w = online.log_weights.copy()
-    for o, observed in enumerate(rows.observed.T):
-        if observed.any():
-            squared = np.sum((rows.outputs[observed, o, None] - yhat[observed, o]) ** 2, axis=0)
-            log_w -= 0.5 * squared / variance[o]
-            log_w -= 0.5 * np.count_nonzero(observed) * (LOG_2PI + np.log(variance[o]))
+    for o, weight in enumerate(weights.T):
+        seen = weight > 0.0
+        if seen.any():
+            error = rows.outputs[seen, o, None] - yhat[seen, o]
+            log_w -= 0.5 * (weight[seen] @ error**2) / variance[o]
+            log_w -= 0.5 * np.count_nonzero(seen) * (LOG_2PI + np.log(variance[o]))
+            log_w += 0.5 * np.sum(np.log(weight[seen]))
     top = log_w.max()
     weights = np.exp(log_w - top)
     total = weights.sum()

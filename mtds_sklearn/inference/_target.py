@@ -15,6 +15,8 @@ from mtds_sklearn.model._likelihood import (
     LOG_2PI,
     evaluations,
     gaussian_log_density,
+    level_weights,
+    student_log_density,
     theta_quantities,
 )
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
@@ -77,9 +79,16 @@ def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
         particle_transitions(psi, chart.shape), psi, run.first_row, run.n_rows, run.data,
         tuple(chart.shape), chart.gain, squared,
     )  # fmt: skip
-    return gaussian_log_density(
-        np.moveaxis(squared, 1, 2), run.n_observed[:, None], target.family.noise_std, psi[:, -1]
-    )
+    squared, family = np.moveaxis(squared, 1, 2), target.family
+    if np.isinf(family.noise_dof):
+        density = gaussian_log_density(
+            squared, run.n_observed[:, None], family.noise_std, psi[:, -1]
+        )
+    else:
+        density = student_log_density(
+            squared, run.n_observed[:, None], family.noise_std, family.noise_dof
+        )
+    return density + run.log_weight[:, None]
 
 
 def log_normal(v: np.ndarray) -> np.ndarray:
@@ -104,12 +113,13 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     n, k, n_points = v.shape
     family, coordinates = target.family, target.coordinates
     z = np.moveaxis(latents(coordinates, v), 1, 2).reshape(n * n_points, -1)
-    parts = theta_quantities(
-        natural_parameters(family, z), evaluations(target.sequences, repeats=n_points),
-        family.chart, family.noise_std,
-    )  # fmt: skip
+    run = evaluations(target.sequences, repeats=n_points)
+    parts = theta_quantities(natural_parameters(family, z), run, family.chart, family.noise_std)
+    level = level_weights(parts.squared, run.n_observed, family.noise_std, family.noise_dof)
     jacobian = natural_map(family)[0][family.chart.active] @ coordinates.rotation[:, :k]
     slope = np.moveaxis(slopes(coordinates, v), 1, 2)
-    gradient = (parts.gradient @ jacobian).reshape(n, n_points, k) * slope - np.moveaxis(v, 1, 2)
-    curvature = (jacobian.T @ parts.normal @ jacobian).reshape(n, n_points, k, k)
+    gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope
+    gradient -= np.moveaxis(v, 1, 2)
+    curvature = level[:, None, None] * (jacobian.T @ parts.normal @ jacobian)
+    curvature = curvature.reshape(n, n_points, k, k)
     return gradient, curvature * slope[..., :, None] * slope[..., None, :] + np.eye(k)

@@ -10,7 +10,8 @@ from scipy.linalg import cho_factor, cho_solve
 
 from mtds_sklearn.learning._initialization import row_precision
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
-from mtds_sklearn.model._lds import LDS, Shape, lds_from_natural, make_chart
+from mtds_sklearn.model._chart import make_chart
+from mtds_sklearn.model._lds import LDS, Shape, lds_from_natural
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
 # Half the gap between the poles of a block is kept above this: at a double pole no diagonal matrix

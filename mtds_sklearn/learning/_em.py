@@ -12,7 +12,7 @@ taken. The relevance update then changes both, so that the gain of an iteration 
 it. While the noise is held up by an annealing floor the bound may fall when the floor does.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -45,6 +45,43 @@ RELEVANCE_FROM = 6
 STILL_ITERATIONS = 3
 
 
+class Held(NamedTuple):
+    """What stays as it is while the rest is learned.
+
+    Attributes
+    ----------
+    moving : ndarray of bool, shape (k + 1, n_theta)
+        The entries of (W, b) that are learned; z stays where it is centred, relevance as it is.
+    spent : float
+        Share of the observed values that (W, b) use up.
+    """
+
+    moving: np.ndarray | None
+    spent: float
+
+
+class Plan(NamedTuple):
+    """How to iterate.
+
+    Attributes
+    ----------
+    floors : tuple of ndarray of shape (n_outputs,)
+        What the noise is held up by in the first iterations.
+    max_iter : int
+        Number of iterations without a floor.
+    tol : float
+        Change of the bound per observed value below which an iteration counts as still; three in
+        a row end the loop.
+    held : Held or None
+        What of (W, b) stays as it is.
+    """
+
+    floors: tuple = ()
+    max_iter: int = 60
+    tol: float = 2e-5
+    held: Held | None = None
+
+
 class EMResult(NamedTuple):
     """Where EM ended.
 
@@ -72,20 +109,18 @@ def run_em(
     family: Family,
     posterior: TaskPosterior,
     points: np.ndarray,
-    *,
-    floors: tuple = (),
-    max_iter: int = 60,
-    tol: float = 2e-5,
+    **plan: Any,
 ) -> EMResult:
-    """Iterate with each noise floor (n_outputs,) in turn, then without until the bound is still.
+    """Iterate with each noise floor in turn, then without until the bound is still.
 
-    `tol` is the change of the bound per observed value below which an iteration counts as still;
-    three in a row end the loop.
+    `plan` are fields of `Plan`.
     """
+    floors, max_iter, tol, held = Plan(**plan)
     n_observed, weights = weighted_counts(sequences), sequence_weights(sequences)
     n_values = max(float(n_observed.sum()), 1.0)
     bounds, gains = [], []
-    still, damping, spent = 0, 1e-4, 0.0
+    moving, spent = held or Held(None, 0.0)
+    still, damping = 0, 1e-4
     squared = None
     for iteration in range(len(floors) + max_iter):
         annealing = iteration < len(floors)
@@ -93,13 +128,16 @@ def run_em(
         before = _bound(squared, n_observed, family, posterior, weights, spent)
         search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
         posterior = e_step(sequences, family, posterior, points if search else None)
-        family, last, squared, damping = m_step(sequences, family, posterior, damping=damping)
+        family, last, squared, damping = m_step(
+            sequences, family, posterior, damping=damping, moving=moving
+        )
         noise = best_noise(squared.sum(0), n_observed.sum(0) * (1.0 - spent))
         family = family._replace(noise_std=np.maximum(noise, floor))
-        family, posterior = expand(family, posterior, weights)
+        if moving is None:
+            family, posterior = expand(family, posterior, weights)
         bounds.append(_bound(squared, n_observed, family, posterior, weights, spent))
         gains.append(np.nan if before is None or annealing else bounds[-1] - before)
-        if not annealing or iteration >= RELEVANCE_FROM:
+        if moving is None and (not annealing or iteration >= RELEVANCE_FROM):
             family, n_determined = update_relevance(family, last)
             spent = min(n_determined / n_values, MOST_SPENT)
         if report(family.chart.shape.n_states, bounds, family.noise_std):

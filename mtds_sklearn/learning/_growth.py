@@ -48,6 +48,10 @@ class Options(NamedTuple):
         Whether to convert the finished fit to the Cayley chart and refine it there.
     max_iter, tol : int, float
         See `run_em`.
+    disturbance : {"none", "innovations", "joint", "auto"}
+        What to learn after growth; see `_disturbance`.
+    sequence_noise : bool
+        Whether noise levels may differ between sequences.
     """
 
     n_states: int
@@ -57,6 +61,8 @@ class Options(NamedTuple):
     cayley: bool
     max_iter: int
     tol: float
+    disturbance: str = "none"
+    sequence_noise: bool = False
 
 
 class Stage(NamedTuple):
@@ -98,6 +104,11 @@ class Learned(NamedTuple):
     converged : bool
     stages : tuple of Stage
         Everything that was tried, in order; the last one led here.
+    smaller : tuple of Learned
+        What growth came by: families with fewer and fewer states, with the posteriors of the
+        sequences that have an observed value.
+    level : ndarray of shape (n_sequences,) or None
+        Noise level of each sequence, if they differ.
     """
 
     family: Family
@@ -108,6 +119,8 @@ class Learned(NamedTuple):
     gains: list
     converged: bool
     stages: tuple
+    smaller: tuple = ()
+    level: np.ndarray | None = None
 
 
 def grow(
@@ -162,11 +175,13 @@ def _grow(sequences, options, points, normals) -> Learned:
     )
     posterior = prior_posterior(len(sequences.labels), options.latent_dim)
     best = _stage(sequences, family, posterior, points, options)
-    before = None
+    before, smaller = None, ()
     for stage in range(1, 1 + options.n_states // 2):
         trial = _grown(sequences, best, 2, points, normals[stage], options)
         is_better = trial.evidence > best.evidence
-        before, best = best if is_better else before, _better(best, trial)
+        if is_better:
+            before, smaller = best, (best, *smaller)
+        best = _better(best, trial)
         if not is_better:
             break
     best = _single_last(sequences, before, best, points, normals[-1], options)
@@ -175,7 +190,7 @@ def _grow(sequences, options, points, normals) -> Learned:
         converted = _stage(sequences, family, best.posterior, points, options)
         best = converted._replace(stages=best.stages + converted.stages)
     polished = _polish(sequences, best.family, best.posterior, points, options)
-    return polished._replace(stages=best.stages + polished.stages)
+    return polished._replace(stages=best.stages + polished.stages, smaller=smaller)
 
 
 def _better(best: Learned, trial: Learned) -> Learned:
@@ -227,17 +242,17 @@ def _stage(sequences, family, posterior, points, options) -> Learned:
         sequences, family, posterior, points, floors=tuple(np.maximum(floors, MIN_NOISE)),
         max_iter=DECIDING_ITERATIONS, tol=DECIDING_TOLERANCE * options.tol,
     )  # fmt: skip
-    return _learned(sequences, result, n_annealed=ANNEALING_STEPS)
+    return with_evidence(sequences, result, n_annealed=ANNEALING_STEPS)
 
 
 def _polish(sequences, family, posterior, points, options) -> Learned:
     result = run_em(
         sequences, family, posterior, points, max_iter=options.max_iter, tol=options.tol
     )
-    return _learned(sequences, result, n_annealed=0)
+    return with_evidence(sequences, result)
 
 
-def _learned(sequences: PackedSequences, result: EMResult, *, n_annealed: int) -> Learned:
+def with_evidence(sequences: PackedSequences, result: EMResult, n_annealed: int = 0) -> Learned:
     """Add the evidence, by Laplace's method."""
     family, posterior = result.family, result.posterior
     evidence = log_evidence(result, *laplace_terms(sequences, family, posterior))

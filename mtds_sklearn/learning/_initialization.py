@@ -15,14 +15,8 @@ import numpy as np
 from mtds_sklearn import _pole_kernels
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.learning._m_step import sequence_weights
-from mtds_sklearn.model._lds import (
-    Chart,
-    Shape,
-    complement,
-    is_modal,
-    make_chart,
-    modal_entries,
-)
+from mtds_sklearn.model._chart import Chart, complement, make_chart
+from mtds_sklearn.model._lds import Shape, is_modal, modal_entries
 from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
@@ -112,7 +106,7 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     n_seen = max(np.count_nonzero(sequences.observed.any(axis=1)), 1)
     ridge = RIDGE * n_seen / len(sequences.labels)
     left = sequences._replace(outputs=residuals)
-    sample = _spread_sample(left)
+    sample = spread_sample(left, SCORED_SEQUENCES)
     grid = pole_grid(single)
     # A few candidates at a time: their normal equations are held for every sequence.
     parts = np.split(grid, range(32, len(grid), 32))
@@ -129,16 +123,16 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     return Block(best, direction, along, _emission(best, along, across))
 
 
-def _spread_sample(left: PackedSequences) -> PackedSequences:
-    """At most SCORED_SEQUENCES sequences, from those with least to those with most residuals.
+def spread_sample(left: PackedSequences, n_most: int) -> PackedSequences:
+    """At most n_most sequences, from those with the smallest outputs to those with the largest.
 
     Chosen by what they contain, so that the order of sequences does not matter.
     """
     n = len(left.labels)
-    if n <= SCORED_SEQUENCES:
+    if n <= n_most:
         return left
     size = np.add.reduceat(np.sum(left.outputs**2, axis=1), left.offsets[:-1])
-    ranks = np.linspace(0, n - 1, SCORED_SEQUENCES).round().astype(int)
+    ranks = np.linspace(0, n - 1, n_most).round().astype(int)
     return select_sequences(left, np.argsort(size)[ranks])
 
 
@@ -191,7 +185,8 @@ def add_block(family: Family, block: Block, varying: tuple, normals: np.ndarray)
     n = old.shape.n_states
     shape = old.shape._replace(n_states=n + len(block.coordinates))
     assert is_modal(shape)
-    chart = make_chart(shape, np.vstack([old.directions, block.direction]), old.free)
+    directions = np.vstack([old.directions, block.direction])
+    chart = make_chart(shape, directions, old.free, old.gain, old.n_noise)
     known = {entry: row for row, entry in enumerate(old.entries)}
     loadings = np.zeros((len(chart.entries), family.loadings.shape[1]))
     bias = np.zeros(len(chart.entries))

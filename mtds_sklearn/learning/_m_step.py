@@ -17,6 +17,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.model._lds import lds_from_natural
 from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
@@ -131,8 +132,9 @@ def m_step(
     posterior: TaskPosterior,
     n_steps: int = 2,
     damping: float = 1e-4,
+    moving: np.ndarray | None = None,
 ) -> tuple:
-    """Damped Gauss-Newton on (W, b).
+    """Damped Gauss-Newton on (W, b), or on those entries (k + 1, n_theta) that `moving` marks.
 
     Returns
     -------
@@ -147,16 +149,15 @@ def m_step(
     """
     points = cubature_points(posterior)
     n_observed = weighted_counts(sequences)
-    free = np.isfinite(prior_precision(family)).ravel()
     for _ in range(n_steps):
         last = curvature(points, sequences, family)
         squared, value = last.squared, objective(last.squared, n_observed, family)
         accepted = False
         for _ in range(8):
-            trial = _step(family, last, free, damping)
+            trial = _step(family, last, damping, moving)
             trial_squared = expected_squares(points, sequences, trial)
             trial_value = objective(trial_squared, n_observed, trial)
-            if trial_value > value:
+            if trial_value > value and forgets(trial, posterior.mean):
                 family, squared, accepted = trial, trial_squared, True
                 damping = max(0.3 * damping, 1e-8)
                 break
@@ -166,17 +167,28 @@ def m_step(
     return family, last, squared, damping
 
 
-def posterior_normal(family: Family, last: Curvature) -> tuple:
+def forgets(family: Family, z: np.ndarray) -> bool:
+    """Whether innovations that were fed back die away: A - K C is stable at latents z (n, k)."""
+    if not family.chart.gain:
+        return True
+    lds = lds_from_natural(natural_parameters(family, z), family.chart.shape)
+    poles = np.linalg.eigvals(lds.A - lds.K @ lds.C)
+    return bool(np.max(np.abs(poles), initial=0.0) < 1.0)
+
+
+def posterior_normal(family: Family, last: Curvature, moving: np.ndarray | None = None) -> tuple:
     """Gauss-Newton matrix with prior over the free entries of [W b], and which entries are free."""
     precision = prior_precision(family).ravel()
     free = np.isfinite(precision)
+    if moving is not None:
+        free &= moving.ravel()
     normal = last.normal[np.ix_(free, free)].copy()
     normal[np.diag_indices_from(normal)] += precision[free]
     return normal, free
 
 
-def _step(family: Family, last: Curvature, free: np.ndarray, damping: float) -> Family:
-    normal, free = posterior_normal(family, last)
+def _step(family: Family, last: Curvature, damping: float, moving: np.ndarray | None) -> Family:
+    normal, free = posterior_normal(family, last, moving)
     phi = np.vstack([family.loadings.T, family.bias]).ravel()
     pull = prior_precision(family).ravel()[free] * phi[free]
     normal[np.diag_indices_from(normal)] *= 1.0 + damping

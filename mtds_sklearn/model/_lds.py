@@ -5,19 +5,13 @@ Three descriptions of the same system, from the outside in:
 - `LDS`: the matrices A, B, C, D, offset, x0, K in the recursion of `mtds_sklearn._kernels`;
 - psi, the *natural* vector the kernels read: chart coordinates of A, then the other entries as they
   are;
-- theta, the *free* entries: psi = const + basis @ theta (`Chart`), with the gauge of each block
-  fixed.
+- theta, the *free* entries: psi = const + basis @ theta (`_chart.Chart`), with the gauge of each
+  block fixed.
 
-Modal chart. A is block diagonal; a 2x2 block with coordinates (a, c) is [[p/2, s], [-d/s, p/2]]
-with q = tanh a, p = tanh(c)(1 + q), d = q - p^2/4, s = (d^2 + 1e-6)^(1/4): every stable pair of
-poles, real or complex, in one smooth chart (Barndorff-Nielsen & Schou 1973; Jones 1980). Whatever
-commutes with the block (a two-dimensional family) could be moved between C and (x0, B, K) without
-changing any output. The gauge fixes it: a block has a unit direction g in output space with
-g' C = (1, 0), so that the two states are the in-phase and quadrature amplitudes of the block's
-output along g, x0 holds them at the first row, and each column of B or K holds those of an impulse.
-The other n_outputs - 1 directions of C are free.
-
-Cayley chart. A = diag(tanh a) Q with Q = (I - S)(I + S)^-1 and S skew-symmetric: every matrix of
+In the modal chart A is block diagonal; a 2x2 block with coordinates (a, c) is [[p/2, s], [-d/s,
+p/2]] with q = tanh a, p = tanh(c)(1 + q), d = q - p^2/4, s = (d^2 + 1e-6)^(1/4): every stable pair
+of poles, real or complex, in one smooth chart (Barndorff-Nielsen & Schou 1973; Jones 1980). In the
+Cayley chart A = diag(tanh a) Q with Q = (I - S)(I + S)^-1 and S skew-symmetric: every matrix of
 spectral norm below one whose left singular vectors are the axes (Bird & Williams,
 arXiv:1910.05026, appendix).
 """
@@ -66,39 +60,6 @@ class Shape(NamedTuple):
     n_inputs: int
     n_outputs: int
     block: int
-
-
-class Chart(NamedTuple):
-    """How the free entries theta make the natural vector psi = const + basis @ theta.
-
-    Attributes
-    ----------
-    shape : Shape
-    directions : ndarray of shape (n_blocks, n_outputs)
-        Unit output direction of each modal block; empty for the Cayley chart.
-    free : tuple of str
-        Kinds of entries that theta holds.
-    entries : tuple of (kind, i, j)
-        What each entry of theta is; stable under growth by another block.
-    const : ndarray of shape (n_natural,)
-    basis : ndarray of shape (n_natural, n_theta)
-    active : ndarray of int64, shape (n_active,)
-        Natural entries that theta moves, ascending.
-    bounds : tuple of 9 int
-        Where each of the eight kinds starts in `active`.
-    gain : bool
-        Whether the recursion feeds innovations back.
-    """
-
-    shape: Shape
-    directions: np.ndarray
-    free: tuple
-    entries: tuple
-    const: np.ndarray
-    basis: np.ndarray
-    active: np.ndarray
-    bounds: tuple
-    gain: bool
 
 
 def is_modal(shape: Shape) -> bool:
@@ -201,85 +162,3 @@ def natural_from_lds(lds: LDS, shape: Shape, log_level: float = 0.0) -> np.ndarr
     flat = {kind: getattr(lds, kind).reshape((*lead, -1)) for kind in KINDS[1:7]}
     parts = [transition_coordinates(lds.A, shape), *flat.values(), np.full((*lead, 1), log_level)]
     return np.concatenate(parts, axis=-1)
-
-
-def theta_names(chart: Chart) -> list:
-    """Readable names of the entries of theta, such as 'A[0].frequency' or 'C[1, 0]'."""
-    names = []
-    for kind, i, j in chart.entries:
-        if kind == "A" and is_modal(chart.shape):
-            single = i == chart.shape.n_states - 1 and i % 2 == 0
-            role = "pole" if single else ("damping", "frequency")[i % 2]
-            names.append(f"A[{i // 2}].{role}")
-        elif kind in ("B", "K", "C", "D"):
-            names.append(f"{kind}[{i}, {j}]")
-        else:
-            names.append(f"{kind}[{i}]")
-    return names
-
-
-def complement(direction: np.ndarray) -> np.ndarray:
-    """Orthonormal basis (n_outputs, n_outputs - 1) of what is orthogonal to a unit direction.
-
-    The Householder reflection that maps the direction (n_outputs,) to an axis; the axis is the
-    direction's largest entry, so that the other columns stay close to the other axes.
-    """
-    axis = int(np.argmax(np.abs(direction)))
-    v = direction.copy()
-    v[axis] += np.copysign(1.0, direction[axis])
-    reflection = np.eye(len(v)) - 2.0 * np.outer(v, v) / (v @ v)
-    return np.delete(reflection, axis, axis=1)
-
-
-def make_chart(shape: Shape, directions: np.ndarray, free: tuple, gain: bool = False) -> Chart:
-    """Chart whose theta holds the entries of the kinds `free`, in the order of KINDS.
-
-    Parameters
-    ----------
-    shape : Shape
-    directions : ndarray of shape (n_blocks, n_outputs)
-        Unit output direction of each modal block; not read for the Cayley chart.
-    free : tuple of str
-        Kinds of entries that theta holds; the others stay zero, but C of a modal block stays at
-        its direction.
-    gain : bool
-        Whether the recursion feeds innovations back.
-    """
-    n, m, p, _ = shape
-    at = kind_slices(shape)
-    n_natural = at["noise"].stop
-    const = np.zeros(n_natural)
-    entries, columns = [], []
-    widths = {"A": 1, "B": max(m, 1), "x0": 1, "K": p, "C": max(n, 1), "D": max(m, 1)}
-    for kind in KINDS:
-        if kind == "C" and is_modal(shape):
-            _modal_emission(shape, directions, kind in free, at["C"].start, const, entries, columns)
-        elif kind in free:
-            for h in range(at[kind].start, at[kind].stop):
-                column = np.zeros(n_natural)
-                column[h] = 1.0
-                columns.append(column)
-                i, j = divmod(h - at[kind].start, widths.get(kind, 1))
-                entries.append((kind, i, j))
-    basis = np.stack(columns, axis=1) if columns else np.zeros((n_natural, 0))
-    active = np.flatnonzero(np.any(basis != 0.0, axis=1))
-    starts = [at[kind].start for kind in KINDS] + [n_natural]
-    bounds = tuple(int(b) for b in np.searchsorted(active, starts))
-    return Chart(shape, directions, free, tuple(entries), const, basis, active, bounds, gain)
-
-
-def _modal_emission(shape, directions, free, base, const, entries, columns):
-    """C in the gauge g' C = (1, 0) of each block: its constant part, and its free directions."""
-    n, p = shape.n_states, shape.n_outputs
-    for state in range(n):
-        direction = directions[state // 2]
-        rows = base + np.arange(p) * n + state
-        if state % 2 == 0:
-            const[rows] = direction
-        if not free:
-            continue
-        for j, free_direction in enumerate(complement(direction).T):
-            column = np.zeros(len(const))
-            column[rows] = free_direction
-            columns.append(column)
-            entries.append(("C", state, j))

@@ -2,20 +2,29 @@
 
 The log density of the observed values of a sequence stands here once:
 
-    log p(y | psi) = -1/2 sum_o [ sum_t (y_to - yhat_to)^2 / (s sigma_o)^2
-                                  + n_o (log 2 pi + 2 log sigma_o + 2 log s) ]
+    log p(y | psi) = -1/2 sum_o [ sum_t w_to (y_to - yhat_to)^2 / (s sigma_o)^2
+                                  + n_o (log 2 pi + 2 log sigma_o + 2 log s) - sum_t log w_to ]
 
-with n_o observed values of output o, noise_std sigma, and the sequence's noise level
-s = exp(psi[-1]).
+with n_o observed values of output o, noise_std sigma, weights w (1 unless a gap before makes a
+value less certain), and the sequence's noise level s = exp(psi[-1]). With `noise_dof` nu finite
+the level is not known: s^2 ~ inverse gamma(nu / 2, nu / 2) is integrated out, which leaves a
+Student t density of all values of the sequence together,
+
+    log p(y | psi) = log Gamma((nu + n) / 2) - log Gamma(nu / 2) - n/2 log(nu pi)
+                     - sum_o n_o log sigma_o + 1/2 sum log w - (nu + n)/2 log(1 + Q / nu),
+
+with n values in all and Q the sum of weighted squares above at s = exp(psi[-1]) (Lange, Little &
+Taylor, J. Am. Stat. Assoc. 84, 1989).
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import gammaln
 
 from mtds_sklearn import _kernels
-from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.model._lds import Chart
+from mtds_sklearn._sequences import PackedSequences, value_precision
+from mtds_sklearn.model._chart import Chart
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -27,16 +36,19 @@ class Evaluations(NamedTuple):
     ----------
     first_row, n_rows : ndarray of int64, shape (n_evaluations,)
         Packed rows first_row to first_row + n_rows - 1 are the sequence.
-    data : tuple of (inputs, outputs, observed)
+    data : tuple of (inputs, outputs, weights)
         Of all packed rows; see `PackedSequences`.
     n_observed : ndarray of shape (n_evaluations, n_outputs)
         Number of observed values.
+    log_weight : ndarray of shape (n_evaluations,)
+        1/2 sum log w over the observed values.
     """
 
     first_row: np.ndarray
     n_rows: np.ndarray
     data: tuple
     n_observed: np.ndarray
+    log_weight: np.ndarray
 
 
 def evaluations(
@@ -48,8 +60,16 @@ def evaluations(
     if index is None:
         index = np.arange(len(lengths))
     index = np.repeat(index, repeats)
-    data = (sequences.inputs, sequences.outputs, sequences.observed)
-    return Evaluations(sequences.offsets[index], lengths[index], data, counts[index])
+    data = (sequences.inputs, sequences.outputs, value_precision(sequences))
+    log_weight = _log_weights(sequences)[index]
+    return Evaluations(sequences.offsets[index], lengths[index], data, counts[index], log_weight)
+
+
+def _log_weights(sequences: PackedSequences) -> np.ndarray:
+    if sequences.precision is None:
+        return np.zeros(len(sequences.labels))
+    logs = np.log(np.where(sequences.observed, sequences.precision, 1.0)).sum(axis=1)
+    return 0.5 * np.add.reduceat(logs, sequences.offsets[:-1])
 
 
 def gaussian_log_density(
@@ -74,8 +94,35 @@ def gaussian_log_density(
     )
 
 
+def student_log_density(
+    squared: np.ndarray, n_observed: np.ndarray, noise_std: np.ndarray, dof: float
+) -> np.ndarray:
+    """As `gaussian_log_density`, the noise level of each sequence integrated out.
+
+    `dof` is nu of its prior, s^2 ~ inverse gamma(nu / 2, nu / 2); inf leaves the level at 1.
+    """
+    if np.isinf(dof):
+        return gaussian_log_density(squared, n_observed, noise_std)
+    total = np.sum(squared / noise_std**2, axis=-1)
+    n = np.sum(n_observed, axis=-1)
+    return (
+        gammaln(0.5 * (dof + n)) - gammaln(0.5 * dof) - 0.5 * n * np.log(dof * np.pi)
+        - n_observed @ np.log(noise_std) - 0.5 * (dof + n) * np.log1p(total / dof)
+    )  # fmt: skip
+
+
+def level_weights(
+    squared: np.ndarray, n_observed: np.ndarray, noise_std: np.ndarray, dof: float
+) -> np.ndarray:
+    """E[1 / s^2 | y] (...) = (nu + n) / (nu + Q) of each sequence, by which its values count."""
+    if np.isinf(dof):
+        return np.ones(squared.shape[:-1])
+    total = np.sum(squared / noise_std**2, axis=-1)
+    return (dof + np.sum(n_observed, axis=-1)) / (dof + total)
+
+
 def squared_residuals(psi: np.ndarray, run: Evaluations, chart: Chart) -> np.ndarray:
-    """Sums (n_evaluations, n_outputs) of squared residuals of psi (n_evaluations, n_natural)."""
+    """Sums (n_evaluations, n_outputs) of weighted squares, psi (n_evaluations, n_natural)."""
     out = np.empty((len(psi), chart.shape.n_outputs))
     _kernels.squared_residuals(
         psi, run.first_row, run.n_rows, run.data, tuple(chart.shape), chart.gain, out
@@ -88,7 +135,8 @@ def log_likelihood(
 ) -> np.ndarray:
     """log p(y | psi) (n_evaluations,) of psi (n_evaluations, n_natural), in nats."""
     squared = squared_residuals(psi, run, chart)
-    return gaussian_log_density(squared, run.n_observed, noise_std, psi[:, -1])
+    density = gaussian_log_density(squared, run.n_observed, noise_std, psi[:, -1])
+    return density + run.log_weight
 
 
 def predicted_outputs(psi: np.ndarray, run: Evaluations, chart: Chart) -> tuple:
@@ -145,7 +193,7 @@ class ThetaQuantities(NamedTuple):
     Attributes
     ----------
     squared : ndarray of shape (n_evaluations, n_outputs)
-        Not weighted.
+        Not multiplied by the weight of the evaluation.
     gradient : ndarray of shape (n_evaluations, n_active)
     normal : ndarray of shape (n_evaluations, n_active, n_active)
     """

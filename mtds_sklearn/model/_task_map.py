@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._latent_prior import LatentPrior, standard_prior
-from mtds_sklearn.model._lds import Chart
 
 
 class Family(NamedTuple):
@@ -25,6 +25,8 @@ class Family(NamedTuple):
         Relevance precision of each row of W (large: the entry does not vary); inf where it may not.
     prior : LatentPrior or None
         p(z), fitted after learning; None is N(0, I).
+    noise_dof : float
+        Degrees of freedom of the noise level of a sequence; inf: all sequences have the same.
     """
 
     chart: Chart
@@ -33,6 +35,7 @@ class Family(NamedTuple):
     noise_std: np.ndarray
     precision: np.ndarray
     prior: LatentPrior | None = None
+    noise_dof: float = np.inf
 
 
 def latent_prior(family: Family) -> LatentPrior:

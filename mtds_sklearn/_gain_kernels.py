@@ -1,0 +1,104 @@
+"""How uncertain the state becomes where outputs are missing, compiled by numba.
+
+Where every output is observed the state after a row is known, given the parameters: the recursion
+of `_kernels` feeds the innovations back. An innovation that is not seen leaves the state uncertain,
+
+    P_{t+1} = F P_t F' + K_missing R K_missing',   F = A - K_observed C_observed,   P_1 = 0,
+
+since x_{t+1} - xhat_{t+1} = A (x_t - xhat_t) + K e_t - K_observed (C (x_t - xhat_t) + e_t). An
+output then has the variance C P C' besides its noise. Kept apart from the other kernel files, with
+which it shares no function.
+"""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _turn(F, P, n, work):
+    """P <- F P F', skipping what is zero in F."""
+    work[:] = 0.0
+    for i in range(n):
+        for j in range(n):
+            f = F[i, j]
+            if f != 0.0:
+                for h in range(n):
+                    work[i, h] += f * P[j, h]
+    P[:] = 0.0
+    for i in range(n):
+        for j in range(n):
+            f = F[i, j]
+            if f != 0.0:
+                for h in range(n):
+                    P[h, i] += f * work[h, j]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def accumulated_variances(systems, noise, share, rows, out):
+    """Add to out[row, o] the share of C P C' of output o, from each evaluation.
+
+    With systems = (A, K, C) and rows = (first_row, n_rows, observed), evaluation e pairs the system
+    A[e] (n, n), K[e] (n, p), C[e] (p, n), noise[e] (p,) variances, with the rows first_row[e] to
+    first_row[e] + n_rows[e] - 1 of observed (.., p); out (.., p).
+    """
+    A, K, C = systems
+    first_row, n_rows, observed = rows
+    n, p = A.shape[1], C.shape[1]
+    P, F, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+    for e in range(A.shape[0]):
+        P[:] = 0.0
+        certain = True
+        for row in range(first_row[e], first_row[e] + n_rows[e]):
+            if not certain:
+                for o in range(p):
+                    for i in range(n):
+                        if C[e, o, i] != 0.0:
+                            for j in range(n):
+                                out[row, o] += share[e] * C[e, o, i] * P[i, j] * C[e, o, j]
+            elif observed[row].all():
+                continue
+            F[:] = A[e]
+            for o in range(p):
+                if observed[row, o]:
+                    for i in range(n):
+                        for j in range(n):
+                            F[i, j] -= K[e, i, o] * C[e, o, j]
+            _turn(F, P, n, work)
+            for o in range(p):
+                if not observed[row, o]:
+                    certain = False
+                    for i in range(n):
+                        for j in range(n):
+                            P[i, j] += noise[e, o] * K[e, i, o] * K[e, j, o]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def drive_states(systems, rows, noise):
+    """noise[row, o, s] <- it plus C d, for the states d that unseen innovations drive.
+
+    d_{t+1} = F d_t + K_missing noise_t with the F above and d = 0 at the first row. System (e, s)
+    belongs to sequence e and path s: A (n_sequences, n_paths, n, n), K and C likewise; noise
+    (n_rows, p, n_paths) is drawn for all rows, and that of observed rows goes nowhere. Arguments as
+    above.
+    """
+    A, K, C = systems
+    first_row, n_rows, observed = rows
+    n, p = A.shape[2], C.shape[2]
+    d, new = np.zeros(n), np.zeros(n)
+    for e in range(A.shape[0]):
+        for s in range(A.shape[1]):
+            d[:] = 0.0
+            for row in range(first_row[e], first_row[e] + n_rows[e]):
+                for i in range(n):
+                    new[i] = 0.0
+                    for j in range(n):
+                        new[i] += A[e, s, i, j] * d[j]
+                for o in range(p):
+                    seen = 0.0
+                    for j in range(n):
+                        seen += C[e, s, o, j] * d[j]
+                    for i in range(n):
+                        push = -seen if observed[row, o] else noise[row, o, s]
+                        new[i] += K[e, s, i, o] * push
+                    noise[row, o, s] += seen
+                d[:] = new

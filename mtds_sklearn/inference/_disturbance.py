@@ -1,0 +1,119 @@
+"""What unseen innovations add to the variance of outputs, for families with a gain.
+
+Kernels: `_gain_kernels`, where the recursion is derived.
+"""
+
+import numpy as np
+
+from mtds_sklearn import _gain_kernels
+from mtds_sklearn._sequences import PackedSequences, frozen
+from mtds_sklearn.model._chart import Chart
+from mtds_sklearn.model._lds import LDS, lds_from_natural
+from mtds_sklearn.model._task_map import Family, natural_parameters
+
+# The variance depends so little on the particle that its mean over these many stands for all.
+N_SYSTEMS = 64
+
+
+def unseen_variances(
+    psi: np.ndarray, share: np.ndarray, noise_std: np.ndarray, chart: Chart, rows: tuple
+) -> np.ndarray:
+    """Variances (n_rows, n_outputs) that unseen innovations add, averaged over some systems.
+
+    Parameters
+    ----------
+    psi : ndarray of shape (n_sequences, n_systems, n_natural)
+    share : ndarray of shape (n_sequences, n_systems)
+        Weights of the systems, which sum to one for each sequence.
+    noise_std : ndarray of shape (n_sequences, n_outputs)
+    rows : tuple of observed (n_rows, n_outputs) and offsets (n_sequences + 1,)
+    """
+    observed, offsets = rows
+    n, n_systems, _ = psi.shape
+    lds = lds_from_natural(psi.reshape(n * n_systems, -1), chart.shape)
+    variance = (noise_std[:, None] * np.exp(psi[..., -1:])) ** 2
+    out = np.zeros(observed.shape)
+    spans = (np.repeat(offsets[:-1], n_systems), np.repeat(np.diff(offsets), n_systems))
+    _gain_kernels.accumulated_variances(
+        _matrices(lds), variance.reshape(n * n_systems, -1), share.ravel(), (*spans, observed), out
+    )
+    return out
+
+
+def _matrices(lds: LDS) -> tuple:
+    return lds.A, np.ascontiguousarray(lds.K), np.ascontiguousarray(lds.C)
+
+
+def spread_systems(psi: np.ndarray, log_weights: np.ndarray) -> tuple:
+    """N_SYSTEMS of the particles (n_sequences, n_natural, n_particles), by systematic resampling.
+
+    Returns their psi (n_sequences, N_SYSTEMS, n_natural) and equal shares.
+    """
+    edges = np.cumsum(np.exp(log_weights), axis=1)
+    levels = (np.arange(N_SYSTEMS) + 0.5) / N_SYSTEMS
+    picks = np.stack([np.searchsorted(row / row[-1], levels) for row in edges])
+    picks = np.minimum(picks, psi.shape[2] - 1)[:, None]
+    chosen = np.swapaxes(np.take_along_axis(psi, picks, axis=2), 1, 2)
+    return chosen, np.full(chosen.shape[:2], 1.0 / N_SYSTEMS)
+
+
+def with_gap_weights(sequences: PackedSequences, family: Family) -> PackedSequences:
+    """The sequences, values after gaps weighted by R / (R + C P C') of the family's mean system.
+
+    What the recursion predicts after a gap is less certain than what it predicts without; a weight
+    that all sequences take from one system depends on what is observed and on nothing else.
+    """
+    if not family.chart.gain or not sequences.observed.any():
+        return sequences
+    n = len(sequences.labels)
+    mean = natural_parameters(family, np.zeros((1, family.loadings.shape[1])))
+    psi, noise = np.repeat(mean[None], n, axis=0), np.tile(family.noise_std, (n, 1))
+    rows = (sequences.observed, sequences.offsets)
+    added = unseen_variances(psi, np.ones((n, 1)), noise, family.chart, rows)
+    variance = family.noise_std**2 * np.exp(2.0 * mean[0, -1])
+    weights = np.where(sequences.observed, variance / (variance + added), 0.0)
+    return sequences._replace(precision=frozen(weights))
+
+
+def drive_paths(noise: np.ndarray, psi: np.ndarray, chart: Chart, rows: tuple) -> np.ndarray:
+    """Sampled noise (n_rows, n_outputs, n_paths) with what it does to later outputs, in place.
+
+    psi (n_sequences, n_natural, n_paths) belongs to the paths; rows as in `unseen_variances`.
+    """
+    observed, offsets = rows
+    lds = lds_from_natural(np.swapaxes(psi, 1, 2), chart.shape)
+    _gain_kernels.drive_states(_matrices(lds), (offsets[:-1], np.diff(offsets), observed), noise)
+    return noise
+
+
+def at_horizon(yhat: np.ndarray, innovations: np.ndarray, systems: tuple, horizon: int) -> tuple:
+    """One-step forecasts of one sequence turned into forecasts at a horizon.
+
+    The state that has not seen the last h - 1 innovations lacks what they fed in:
+
+        yhat_t(h) = yhat_t(1) - sum_{j=1}^{h-1} C A^{j-1} K e_{t-j},
+
+    and its output is less certain by the variance of that sum.
+
+    Parameters
+    ----------
+    yhat, innovations : ndarray of shape (n_rows, n_outputs, n_particles)
+        Innovations are 0 where nothing is observed. Rows before the first are taken for known.
+    systems : tuple of psi (n_natural, n_particles), log weights, noise_std and chart
+
+    Returns
+    -------
+    yhat : ndarray of shape (n_rows, n_outputs, n_particles)
+    added : ndarray of shape (n_rows, n_outputs)
+        Variances.
+    """
+    psi, log_weights, noise_std, chart = systems
+    lds = lds_from_natural(psi.T, chart.shape)
+    yhat, response = yhat.copy(), lds.K
+    for j in range(1, min(horizon, len(yhat))):
+        yhat[j:] -= np.einsum("sop,tps->tos", lds.C @ response, innovations[:-j])
+        response = lds.A @ response
+    chosen, share = spread_systems(psi[None], log_weights[None])
+    rows = (np.zeros((horizon, len(noise_std)), dtype=bool), np.array([0, horizon]))
+    table = unseen_variances(chosen, share, noise_std[None], chart, rows)
+    return yhat, table[np.minimum(np.arange(len(yhat)), horizon - 1)]

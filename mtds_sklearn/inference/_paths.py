@@ -1,0 +1,43 @@
+"""Sample paths of forecasts: one particle and one course of the noise for each."""
+
+import numpy as np
+
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.inference._disturbance import drive_paths
+from mtds_sklearn.inference._forecast import (
+    Particles,
+    Run,
+    noise_variances,
+    run_through,
+    start_run,
+)
+
+
+def sample_paths(
+    sequences: PackedSequences, particles: Particles, n_samples: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """Sample paths (n_rows, n_outputs, n_samples), noise included, one particle a path."""
+    run = start_run(np.swapaxes(particles.psi, 1, 2), particles.chart)
+    return sample_run(run, (particles.log_weights, particles.noise_std), sequences, n_samples, rng)
+
+
+def sample_run(
+    run: Run, weighed: tuple, sequences: PackedSequences, n_samples: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """As `sample_paths`, from the states of the particles before the first row."""
+    n = len(sequences.labels)
+    edges = np.cumsum(np.exp(weighed[0]), axis=1)
+    uniform = rng.uniform(size=(n, n_samples)) * edges[:, -1:]
+    picks = np.stack(
+        [np.searchsorted(*pair, side="right") for pair in zip(edges, uniform, strict=True)]
+    )
+    picks = np.minimum(picks, edges.shape[1] - 1)[:, None]
+    chosen = [np.take_along_axis(part, picks, axis=2) for part in run[:3]]
+    yhat, _ = run_through(Run(*chosen, run.chart), sequences)
+    variance = noise_variances(chosen[0], weighed[1])
+    std = np.sqrt(np.repeat(variance, np.diff(sequences.offsets), axis=0))
+    noise = std * rng.standard_normal(yhat.shape)
+    if run.chart.gain:
+        rows = (sequences.observed, sequences.offsets)
+        noise = drive_paths(noise, chosen[0], run.chart, rows)
+    return yhat + noise

@@ -1,0 +1,202 @@
+"""What becomes of a deterministic family that real sequences do not quite obey.
+
+After growth: coloured noise and a gain (`_gain`), chosen by forecasts; levels of the noise that
+differ between sequences (`_levels`), by evidence.
+
+Whether there is a disturbance is not for the evidence to say: it counts the next row as much as all
+later ones, and the next row is where a gain helps most. So each candidate forecasts the rest of
+the training sequences from their first quarter and first half, and one with a gain is taken
+only where its forecasts are better than those without by more than their standard error. The number
+of states is chosen anew by evidence: states that stood for shocks are not needed any more.
+"""
+
+import numpy as np
+
+from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences, truncate_sequences
+from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn.inference._disturbance import with_gap_weights
+from mtds_sklearn.inference._draws import Draws
+from mtds_sklearn.inference._forecast import forecast_rows, posterior_particles
+from mtds_sklearn.learning._em import Held, run_em, update_relevance
+from mtds_sklearn.learning._gain import learn_gain, learn_noise, start_noise, with_noise_states
+from mtds_sklearn.learning._growth import Learned, Options, with_evidence
+from mtds_sklearn.learning._initialization import spread_sample
+from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
+from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
+from mtds_sklearn.model._likelihood import evaluations, squared_residuals
+from mtds_sklearn.model._task_map import Family, natural_parameters
+
+# Shares of a training sequence from which the rest is forecast.
+CONTEXTS = (0.25, 0.5)
+# Forecasts of so many sequences decide.
+JUDGED_SEQUENCES = 40
+# Coloured noise that explains fewer nats than this of the next rows is not pursued.
+LEAST_GAIN = 5.0
+LEVEL_ROUNDS, LEVEL_ITERATIONS = 3, 10
+
+
+def learn_rest(
+    sequences: PackedSequences, learned: Learned, options: Options, points: np.ndarray, draws: Draws
+) -> Learned:
+    """What the options ask for beyond a deterministic family with one noise.
+
+    Parameters
+    ----------
+    learned : Learned
+        Grown.
+    points, draws
+        Quasi-random numbers of the E-step and of inference.
+    """
+    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+    if not seen.all():
+        some = select_posterior(learned, seen)
+        some = learn_rest(select_sequences(sequences, seen), some, options, points, draws)
+        return scatter_posterior(some, seen)
+    if options.disturbance != "none":
+        learned = add_disturbance(sequences, learned, points, draws, options.disturbance == "auto")
+    if options.disturbance == "joint":
+        learned = _jointly(sequences, learned, points, options)
+    if options.sequence_noise:
+        learned = add_levels(sequences, learned, points, draws)
+    return learned
+
+
+def add_disturbance(
+    sequences: PackedSequences, learned: Learned, points: np.ndarray, draws: Draws, auto: bool
+) -> Learned:
+    """The grown family, or one with coloured noise or a gain where that forecasts better.
+
+    With `auto` forecasts may refuse the disturbance.
+    """
+    if auto and _explained(sequences, learned) < LEAST_GAIN:
+        return learned
+    found = _disturbed(sequences, learned, points)
+    for smaller in learned.smaller:
+        other = _disturbed(sequences, smaller, points)
+        if max(each.evidence for each in other) <= max(each.evidence for each in found):
+            break
+        found = other
+    sample = spread_sample(sequences, JUDGED_SEQUENCES)
+    densities = [forecast_densities(sample, each.family, draws) for each in found]
+    best = int(np.argmax([np.mean(density) for density in densities]))
+    if auto:
+        rise = densities[best] - forecast_densities(sample, learned.family, draws)
+        if np.mean(rise) <= np.std(rise) / np.sqrt(len(rise)):
+            return learned
+    return found[best]._replace(stages=learned.stages + found[best].stages)
+
+
+def _explained(sequences: PackedSequences, learned: Learned) -> float:
+    """Nats of the next rows that coloured noise, at its best start, explains at the means of z."""
+    family, mean = learned.family, learned.posterior.mean
+    run = evaluations(sequences)
+    started = start_noise(sequences, with_noise_states(family), learned.posterior)
+    before, after = (
+        squared_residuals(natural_parameters(each, mean), run, each.chart).sum(axis=0)
+        for each in (family, started)
+    )
+    count = run.n_observed.sum(axis=0)
+    return float(
+        0.5 * np.sum(count * np.log(np.maximum(before, 1e-300) / np.maximum(after, 1e-300)))
+    )
+
+
+def _disturbed(sequences: PackedSequences, learned: Learned, points: np.ndarray) -> list:
+    """With coloured noise; and with a gain on the states too."""
+    spent = share_spent(sequences, learned)
+    noise = learn_noise(sequences, learned.family, learned.posterior, points, spent)
+    gain = learn_gain(sequences, noise, points, spent)
+    return [
+        with_evidence(with_gap_weights(sequences, result.family), result)
+        for result in (noise, gain)
+    ]
+
+
+def share_spent(sequences: PackedSequences, learned: Learned) -> float:
+    """Share of the observed values that the well-determined entries of (W, b) use up."""
+    _, n_determined = update_relevance(learned.family, learned.curvature)
+    return min(n_determined / max(float(sequences.observed.sum()), 1.0), 0.9)
+
+
+def forecast_densities(sequences: PackedSequences, family: Family, draws: Draws) -> np.ndarray:
+    """Mean log density (n_sequences,) per value, in nats, of the rest given the first rows."""
+    lengths = np.diff(sequences.offsets)
+    total, count = np.zeros(len(lengths)), np.zeros(len(lengths))
+    within = np.arange(len(sequences.outputs)) - np.repeat(sequences.offsets[:-1], lengths)
+    for share in CONTEXTS:
+        n_known = np.maximum((share * lengths).astype(np.int64), 1)
+        known = (within < np.repeat(n_known, lengths))[:, None]
+        context = sequences._replace(
+            observed=frozen(sequences.observed & known),
+            outputs=frozen(np.where(known, sequences.outputs, 0.0)),
+            precision=None,
+        )
+        posterior = infer(truncate_sequences(context, n_known), family, draws)
+        particles = posterior_particles(posterior, context, family)
+        wanted = np.where(sequences.observed & ~known, sequences.outputs, np.nan)
+        density = forecast_rows(context, particles, np.empty(0), wanted).log_density
+        total += np.add.reduceat(np.nansum(density, axis=1), sequences.offsets[:-1])
+        count += np.add.reduceat(np.isfinite(density).sum(axis=1), sequences.offsets[:-1])
+    seen = count > 0
+    return total[seen] / count[seen]
+
+
+def add_levels(
+    sequences: PackedSequences, learned: Learned, points: np.ndarray, draws: Draws
+) -> Learned:
+    """Noise levels of their own for the sequences, where evidence and forecasts want them."""
+    base = with_gap_weights(sequences, learned.family)
+    levels = fit_levels(base, learned.family, learned.posterior)
+    other, held = learned, _all_held(sequences, learned) if learned.family.chart.gain else None
+    for _ in range(LEVEL_ROUNDS):
+        if np.isinf(levels.dof):
+            return learned
+        result = run_em(
+            weighted_by_level(base, levels), other.family._replace(noise_std=levels.noise_std),
+            other.posterior, points, max_iter=LEVEL_ITERATIONS, tol=2e-4, held=held,
+        )  # fmt: skip
+        other = other._replace(
+            family=result.family, posterior=result.posterior, curvature=result.last
+        )
+        levels = fit_levels(base, other.family, other.posterior)
+    family = other.family._replace(noise_std=levels.noise_std, noise_dof=levels.dof)
+    sample = spread_sample(sequences, JUDGED_SEQUENCES)
+    before, after = (
+        np.mean(forecast_densities(sample, each, draws)) for each in (learned.family, family)
+    )
+    if np.isinf(levels.dof) or after <= before:
+        return learned
+    return other._replace(family=family, level=levels.weights**-0.5)
+
+
+def _all_held(sequences: PackedSequences, learned: Learned) -> Held:
+    """Nothing of (W, b) moves."""
+    shape = (learned.family.loadings.shape[1] + 1, len(learned.family.bias))
+    return Held(np.zeros(shape, dtype=bool), share_spent(sequences, learned))
+
+
+def _jointly(sequences, learned, points, options) -> Learned:
+    """All of (W, b, K) at once, from the staged fit."""
+    weighted = with_gap_weights(sequences, learned.family)
+    result = run_em(
+        weighted, learned.family, learned.posterior, points, max_iter=options.max_iter,
+        tol=options.tol,
+    )  # fmt: skip
+    return with_evidence(weighted, result)._replace(stages=learned.stages)
+
+
+def select_posterior(learned: Learned, index: np.ndarray) -> Learned:
+    """The same with the posteriors of some of the sequences; smaller families have no others."""
+    posterior = TaskPosterior(*(part[index] for part in learned.posterior))
+    return learned._replace(posterior=posterior)
+
+
+def scatter_posterior(learned: Learned, seen: np.ndarray) -> Learned:
+    """The same with posteriors of all sequences, the prior for those without values."""
+    everyone = prior_posterior(len(seen), learned.posterior.mean.shape[1])
+    everyone.mean[seen], everyone.factor[seen] = learned.posterior
+    level = learned.level
+    if level is not None:
+        level = np.ones(len(seen))
+        level[seen] = learned.level
+    return learned._replace(posterior=everyone, level=level)

@@ -1,0 +1,201 @@
+"""Coloured noise and gains learned beside a frozen family, and whether forecasts want them."""
+
+import numpy as np
+import pytest
+from small_families import draw_sequences, make_family, make_rows, pack
+
+from mtds_sklearn._sequences import frozen
+from mtds_sklearn.inference._draws import make_draws
+from mtds_sklearn.learning._disturbance import (
+    forecast_densities,
+    learn_rest,
+)
+from mtds_sklearn.learning._gain import (
+    disturbance_of,
+    gain_entries,
+    learn_gain,
+    learn_noise,
+    with_noise_states,
+)
+from mtds_sklearn.learning._growth import Options, grow, n_stages, theta_size
+from mtds_sklearn.learning._m_step import forgets
+from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.model._chart import theta_names
+from mtds_sklearn.model._lds import lds_from_natural
+from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
+from mtds_sklearn.model._task_map import natural_parameters
+
+SHAPES = [(3, 1, 2), (2, 0, 1), (4, 2, 1)]
+POINTS = make_draws(1, 0).points
+
+
+@pytest.mark.parametrize("block", [2, 4])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_noise_states_without_gain_change_nothing(rng, shape, block):
+    block = block if block == 2 else max(shape[0], 3)
+    family = make_family(rng, shape, 2, block=block)
+    more = with_noise_states(family)
+    sequences = make_rows(rng, (9, 4), n_inputs=shape[1], n_outputs=shape[2], missing=0.2)
+    run, z = evaluations(sequences), rng.standard_normal((2, 2))
+    outputs = [
+        predicted_outputs(natural_parameters(each, z), run, each.chart)[0]
+        for each in (family, more)
+    ]
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-10, atol=1e-12)
+    assert more.chart.shape.n_states == shape[0] + 2 * shape[2]
+    assert disturbance_of(family) == disturbance_of_no_gain(more) == "none"
+
+
+def disturbance_of_no_gain(family):
+    """A family whose gains are all zero has coloured noise in name only."""
+    assert disturbance_of(family) == "noise"
+    return "none"
+
+
+@pytest.mark.parametrize("block", [2, 4])
+def test_noise_is_seen_and_driven_by_its_own_output(rng, block):
+    family = make_family(rng, (4, 1, 2), 1, block=block)
+    more = with_noise_states(family)
+    moved = more._replace(bias=more.bias + rng.uniform(0.1, 0.5, len(more.bias)))
+    lds = lds_from_natural(natural_parameters(moved, np.zeros(1)), more.chart.shape)
+    for o in range(2):
+        own, other = slice(2 * o, 2 * o + 2), 1 - o
+        assert np.all(lds.K[own, o] != 0.0)
+        assert np.all(lds.K[own, other] == 0.0)
+        assert np.all(lds.C[other, own] == 0.0)
+        assert np.any(lds.C[o, own] != 0.0)
+        assert np.all(lds.A[own, 4:] == 0.0)
+        assert np.all(lds.A[4:, own] == 0.0)
+    assert np.all(lds.B[:4] == 0.0)
+    assert np.all(lds.x0[:4] == 0.0)
+    assert np.all(lds.K[4:] != 0.0)
+
+
+def test_gain_entries_are_named(rng):
+    more = with_noise_states(make_family(rng, (3, 1, 1), 1))
+    names = np.array(theta_names(more.chart))
+    noise = ["noise[0].A[0]", "noise[0].A[1]", "noise[0].K[0]", "noise[0].K[1]"]
+    assert sorted(names[gain_entries(more.chart, on_states=False)]) == sorted(noise)
+    own = ["K[0, 0]", "K[1, 0]", "K[2, 0]"]
+    assert sorted(names[gain_entries(more.chart, on_states=True)]) == sorted(noise + own)
+    assert {"A[0].damping", "A[0].frequency", "A[1].pole", "x0[2]"} <= set(names)
+
+
+def draw_coloured(rng, family, lengths, pole=0.9):
+    """Sequences of a family, each with an autoregressive residual and a little white noise."""
+    quiet = family._replace(noise_std=0.1 * family.noise_std)
+    sequences, z = draw_sequences(rng, quiet, lengths)
+    residual = np.concatenate(
+        [ar1(rng, length, pole, float(family.noise_std[0])) for length in lengths]
+    )
+    return sequences._replace(outputs=frozen(sequences.outputs + residual[:, None])), z
+
+
+def ar1(rng, n, pole, size):
+    values, x = np.empty(n), size / np.sqrt(1 - pole**2) * rng.standard_normal()
+    for t in range(n):
+        values[t] = x
+        x = pole * x + size * rng.standard_normal()
+    return values
+
+
+def decaying(rng):
+    """One state that decays from an initial value of the sequence's own."""
+    family = make_family(rng, (1, 0, 1), 1, free=("A", "x0"), varying=("x0",), noise_std=0.1)
+    return family._replace(
+        bias=np.array([1.0, 2.0]), loadings=np.array([[0.0], [1.0]]), noise_std=np.array([0.1])
+    )
+
+
+def test_coloured_noise_is_found(rng):
+    """The gain of an autoregression is its pole, and the noise that of the next row."""
+    family = decaying(rng)
+    sequences, z = draw_coloured(rng, family, (60,) * 20)
+    posterior = TaskPosterior(z, np.full((20, 1, 1), 0.1))
+    result = learn_noise(sequences, family, posterior, POINTS, 0.0)
+    assert result.family.noise_std[0] == pytest.approx(0.1, rel=0.1)
+    system = lds_from_natural(
+        natural_parameters(result.family, np.zeros(1)), result.family.chart.shape
+    )
+    response = [(system.C @ np.linalg.matrix_power(system.A, j) @ system.K)[0, 0] for j in range(6)]
+    np.testing.assert_allclose(response, 0.9 ** np.arange(1, 7), atol=0.1)
+    frozen_entries = ~gain_entries(result.family.chart, on_states=True)
+    start = with_noise_states(family)
+    np.testing.assert_array_equal(result.family.bias[frozen_entries], start.bias[frozen_entries])
+    np.testing.assert_array_equal(result.family.loadings, start.loadings)
+
+
+def test_bounds_rise_and_the_past_is_forgotten(rng):
+    family = decaying(rng)
+    sequences, z = draw_coloured(rng, family, (40,) * 10)
+    noise = learn_noise(sequences, family, TaskPosterior(z, np.full((10, 1, 1), 0.1)), POINTS, 0.0)
+    gain = learn_gain(sequences, noise, POINTS, 0.0)
+    for result in (noise, gain):
+        assert np.all(np.array(result.gains[1:]) >= -1e-9 * np.abs(result.bounds[-1]))
+        assert forgets(result.family, result.posterior.mean)
+    assert disturbance_of(gain.family) == "gain"
+
+
+def test_what_grows_without_bound_is_not_forgotten(rng):
+    more = with_noise_states(decaying(rng))
+    assert forgets(more, np.zeros((1, 1)))
+    bias = more.bias.copy()
+    bias[list(theta_names(more.chart)).index("K[0, 0]")] = -0.5 * more.chart.directions[-1, 0]
+    assert not forgets(more._replace(bias=bias), np.zeros((1, 1)))
+
+
+def options(**changes):
+    defaults = {
+        "n_states": 2, "latent_dim": 1, "free": ("A", "x0", "offset"),
+        "varying": ("A", "x0", "offset"), "cayley": False, "max_iter": 30, "tol": 2e-4,
+    }  # fmt: skip
+    return Options(**(defaults | changes))
+
+
+def learn(sequences, **changes):
+    plan = options(**changes)
+    shape = (n_stages(plan.n_states), theta_size(plan.n_states, 0, 1, plan.free), 1)
+    normals = np.random.default_rng(0).standard_normal(shape)
+    grown = grow(sequences, plan, POINTS, normals)
+    return grown, learn_rest(sequences, grown, plan, POINTS, make_draws(1, 0))
+
+
+def test_forecasts_decide(rng):
+    """Taken where residuals remember, refused where they do not; "innovations" takes it anyway."""
+    family = decaying(rng)
+    coloured, _ = draw_coloured(rng, family, (40,) * 12)
+    white, _ = draw_sequences(rng, family, (40,) * 12)
+    grown, found = learn(coloured, disturbance="auto")
+    assert disturbance_of(found.family) != "none"
+    draws = make_draws(1, 0)
+    before, after = (
+        forecast_densities(coloured, each.family, draws).mean() for each in (grown, found)
+    )
+    assert after > before
+    assert disturbance_of(learn(white, disturbance="auto")[1].family) == "none"
+    assert disturbance_of(learn(white, disturbance="innovations")[1].family) != "none"
+    assert disturbance_of(learn(coloured)[1].family) == "none"
+
+
+def test_sequences_without_values_keep_the_prior(rng):
+    family = decaying(rng)
+    sequences, _ = draw_coloured(rng, family, (30,) * 6)
+    outputs = np.where(np.arange(180)[:, None] < 30, np.nan, sequences.outputs)
+    hidden = pack(sequences.inputs, outputs, (30,) * 6)
+    _, found = learn(hidden, disturbance="innovations", sequence_noise=True)
+    assert found.posterior.mean[0] == 0.0
+    assert found.posterior.factor[0] == 1.0
+    assert np.all(found.posterior.mean[1:] != 0.0)
+
+
+def test_forecasts_of_the_rest_do_not_see_it(rng):
+    """Densities rest on the first rows: what comes later moves its own density only."""
+    family = decaying(rng)
+    sequences, _ = draw_coloured(rng, family, (8,) * 2)
+    draws = make_draws(1, 0)
+    densities = forecast_densities(sequences, family, draws)
+    outputs = sequences.outputs.copy()
+    outputs[7] += 1.0
+    moved = forecast_densities(sequences._replace(outputs=frozen(outputs)), family, draws)
+    assert moved[1] == densities[1]
+    assert moved[0] != densities[0]
