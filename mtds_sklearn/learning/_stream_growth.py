@@ -15,7 +15,8 @@ from mtds_sklearn.learning._m_step import curvature
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
 from mtds_sklearn.learning._streaming import absorb
 from mtds_sklearn.learning._sums import Sums, quadratic
-from mtds_sklearn.model._lds import Chart, is_modal
+from mtds_sklearn.model._chart import Chart
+from mtds_sklearn.model._lds import is_modal
 from mtds_sklearn.model._likelihood import gaussian_log_density
 from mtds_sklearn.model._task_map import Family
 
