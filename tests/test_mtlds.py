@@ -133,7 +133,7 @@ def test_two_outputs_have_two_columns(data):
 @pytest.mark.parametrize("varying", [("A",), ("D",), ["offset", "D"], ()])
 def test_kinds_that_may_not_vary_have_no_relevance(varying):
     X, y, groups, _ = make_toy(8, 12)
-    model = MTLDSRegressor(1, 1, varying=varying, n_init=1, random_state=0)
+    model = MTLDSRegressor(1, 1, varying=varying, n_init=1, random_state=0, disturbance="none")
     model.fit(X, y, groups=groups)
     for name, relevance in zip(model.theta_names_, model.relevance_, strict=True):
         assert kind_of(name) in KINDS
