@@ -26,6 +26,7 @@ from mtds_sklearn.learning._initialization import (
     pole_grid,
     residuals_at,
     row_precision,
+    spread_sample,
 )
 from mtds_sklearn.model._chart import make_chart
 from mtds_sklearn.model._lds import Shape
@@ -164,12 +165,11 @@ def test_the_order_of_sequences_does_not_matter(rng, monkeypatch, limit):
 
 
 def test_the_sample_of_sequences_holds_weak_and_strong_ones(rng, monkeypatch):
-    monkeypatch.setattr(_initialization, "SCORED_SEQUENCES", 3)
     outputs = np.repeat([5.0, 1.0, 3.0, 2.0, 4.0], 6)
     sequences = pack(np.zeros((30, 0)), outputs, (6,) * 5)
-    sample = _initialization._spread_sample(sequences)
+    sample = spread_sample(sequences, 3)
     np.testing.assert_array_equal(sample.labels, [1, 2, 0])
-    assert _initialization._spread_sample(sample) is sample
+    assert spread_sample(sample, 3) is sample
 
 
 def test_the_first_family_says_nothing(rng):

@@ -270,7 +270,7 @@ def test_of_one_sequence_the_single_task_is_the_pooled_one():
 
 
 def test_a_family_in_which_nothing_varies_is_the_pooled_system():
-    family, pooled = fitted("mtlds", varying=()), fitted("pooled")
+    family, pooled = fitted("mtlds", varying=(), disturbance="none"), fitted("pooled")
     assert family.n_states_ == pooled.n_states_
     std = answers(pooled, NEW)[1]
     # The pooled forecast is a mean over what is uncertain of theta.

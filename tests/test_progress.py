@@ -66,7 +66,8 @@ def test_a_verbose_fit_logs_iterations(model, rows, caplog):
 
 def test_the_log_says_what_learning_came_to(rows, caplog):
     with caplog.at_level(logging.INFO, logger="mtds_sklearn"):
-        model = MTLDSRegressor(1, 1, n_init=1, random_state=0, verbose=2).fit(**rows)
+        model = MTLDSRegressor(1, 1, n_init=1, random_state=0, disturbance="none", verbose=2)
+        model.fit(**rows)
     last = caplog.messages[-1]
     assert f"{model.n_states_} states, iteration {model.n_iter_}: " in last
     assert f"bound {model.lower_bounds_[-1]:.6g} nats" in last

@@ -36,7 +36,7 @@ from mtds_sklearn.learning._growth import theta_size
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
-from mtds_sklearn.model._chart import theta_names
+from mtds_sklearn.model._chart import n_family_states, theta_names
 from mtds_sklearn.model._task_map import Family
 
 # Above this standard deviation over the family an entry of theta counts as varying.
@@ -279,7 +279,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         varies = varying_entries(family)
         return {
             "task_map_": family,
-            "n_states_": family.chart.shape.n_states - family.chart.n_noise,
+            "n_states_": n_family_states(family.chart),
             "noise_std_": family.noise_std * units.scaling.output_scale,
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),

@@ -70,20 +70,28 @@ def add_disturbance(
     """
     if auto and _explained(sequences, learned) < LEAST_GAIN:
         return learned
-    found = _disturbed(sequences, learned, points)
+    found = tried = _disturbed(sequences, learned, points)
     for smaller in learned.smaller:
         other = _disturbed(sequences, smaller, points)
+        tried = tried + other
         if max(each.evidence for each in other) <= max(each.evidence for each in found):
             break
         found = other
+    best = _best_forecaster(sequences, learned if auto else None, found, draws)
+    stages = [each.stages[0]._replace(kept=each is best) for each in tried]
+    return best._replace(stages=(*learned.stages, *stages))
+
+
+def _best_forecaster(sequences, learned: Learned | None, found: list, draws: Draws) -> Learned:
+    """The best of the found; or the learned one where that is no worse, give or take chance."""
     sample = spread_sample(sequences, JUDGED_SEQUENCES)
     densities = [forecast_densities(sample, each.family, draws) for each in found]
     best = int(np.argmax([np.mean(density) for density in densities]))
-    if auto:
+    if learned is not None:
         rise = densities[best] - forecast_densities(sample, learned.family, draws)
         if np.mean(rise) <= np.std(rise) / np.sqrt(len(rise)):
             return learned
-    return found[best]._replace(stages=learned.stages + found[best].stages)
+    return found[best]
 
 
 def _explained(sequences: PackedSequences, learned: Learned) -> float:

@@ -30,6 +30,7 @@ from mtds_sklearn.learning._m_step import (
     weighted_counts,
 )
 from mtds_sklearn.learning._posterior import TaskPosterior, divergence
+from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._likelihood import gaussian_log_density
 from mtds_sklearn.model._task_map import Family
 
@@ -140,7 +141,7 @@ def run_em(
         if moving is None and (not annealing or iteration >= RELEVANCE_FROM):
             family, n_determined = update_relevance(family, last)
             spent = min(n_determined / n_values, MOST_SPENT)
-        if report(family.chart.shape.n_states, bounds, family.noise_std):
+        if report(n_family_states(family.chart), bounds, family.noise_std):
             break
         if annealing or len(bounds) < 2:
             continue

@@ -157,6 +157,7 @@ def _learn(sequences, family, posterior, points, spent, on_states) -> EMResult:
     moving[-1] = gain_entries(family.chart, on_states)
     # Where values are missing, their weights follow the gain.
     n_rounds = 1 if sequences.observed.all() else WEIGHT_ROUNDS
+    bounds, gains = [], []
     for _ in range(n_rounds):
         weighted = with_gap_weights(sequences, family)
         result = run_em(
@@ -164,4 +165,5 @@ def _learn(sequences, family, posterior, points, spent, on_states) -> EMResult:
             held=Held(moving, spent),
         )  # fmt: skip
         family, posterior = result.family, result.posterior
-    return result
+        bounds, gains = bounds + result.bounds, gains + result.gains
+    return result._replace(bounds=bounds, gains=gains)

@@ -25,6 +25,7 @@ from mtds_sklearn.learning._initialization import (
 )
 from mtds_sklearn.learning._m_step import Curvature, posterior_normal, sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
+from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 from mtds_sklearn.model._task_map import Family, natural_parameters
@@ -256,7 +257,7 @@ def with_evidence(sequences: PackedSequences, result: EMResult, n_annealed: int 
     """Add the evidence, by Laplace's method."""
     family, posterior = result.family, result.posterior
     evidence = log_evidence(result, *laplace_terms(sequences, family, posterior))
-    bounds, n_states = np.array(result.bounds), family.chart.shape.n_states
+    bounds, n_states = np.array(result.bounds), n_family_states(family.chart)
     return Learned(
         family, posterior, evidence, result.last, result.bounds, result.gains, result.converged,
         (Stage(n_states, bounds, n_annealed, evidence, kept=True),),

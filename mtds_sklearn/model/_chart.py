@@ -129,6 +129,11 @@ def make_chart(
     return Chart(*parts, gain, n_noise)
 
 
+def n_family_states(chart: Chart) -> int:
+    """Number of states without those of the noise."""
+    return chart.shape.n_states - chart.n_noise
+
+
 def _widths(shape: Shape) -> dict:
     """Row lengths of the blocks; those that are vectors have rows of one."""
     n, m, p, _ = shape
