@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection import BaseCrossValidator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import UNUSED
 
 from mtds_sklearn._scores import Forecaster
@@ -131,6 +133,8 @@ class ForecastScorer(BaseEstimator):
                 f"{np.count_nonzero(~revealed)} of {len(y)} rows lie after the context, and "
                 f"{np.count_nonzero(~np.isnan(targets))} of {targets.size} values are observed"
             )
+        if revealed.any() or horizon is not None:
+            _refuse_transformed_target(estimator, who)
         context = y if horizon is not None else np.where(revealed, y.T, np.nan).T
         known = {"groups": labels, "times": times, "y_context": context, "horizon": horizon}
         # None is left out, for estimators that do not know the argument.
@@ -155,6 +159,22 @@ class ForecastScorer(BaseEstimator):
         if self.metric == "rmse":
             per_output = np.sqrt(per_output)
         return float(np.mean(per_output if self.metric == "coverage" else -per_output))
+
+
+def _refuse_transformed_target(estimator, who: str) -> None:
+    """Refuse what would hand the context on in units that are not those of its regressor."""
+    while not isinstance(estimator, TransformedTargetRegressor):
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator[-1]
+        else:
+            return
+    raise ValueError(
+        f"{who}: TransformedTargetRegressor transforms y but hands y_context on as it is, so that "
+        f"{type(estimator.regressor_).__name__} would take the context for something else; "
+        "transform y before the search, or score with context=0"
+    )
 
 
 def forecast_scorers(

@@ -85,11 +85,15 @@ BAD_ROWS = {
         {"y": np.full(48, np.nan)},
         "{who}: y has no observed value; at least 1 of its 48",
     ),
-    # The words of these two are scikit-learn's, which names the estimator but not the value.
-    "an infinite input": (changed("X", (3, 0), np.inf), "Input X contains infinity"),
-    "a missing input": (
-        changed("X", (3, 0), np.nan),
-        "Input X contains NaN.\n{who} does not accept missing values",
+    "an infinite input": (
+        changed("X", (3, 1), np.inf),
+        "{who}: X must be complete and finite; 0 of 96 values are NaN and 1 are infinite, the "
+        "first in row 3, column 1",
+    ),
+    "missing inputs": (
+        changed("X", ([9, 3], [0, 1]), np.nan),
+        "{who}: X must be complete and finite; 2 of 96 values are NaN and 0 are infinite, the "
+        "first in row 3, column 1",
     ),
 }
 
@@ -207,8 +211,14 @@ BAD_FORECASTS = {
         {"X": np.ones((48, 3))},
         "X has 3 features, but {who} is expecting 2 features as input",
     ),
-    "an infinite input": (changed("X", (3, 0), np.inf), "Input X contains infinity"),
-    "a missing input": (changed("X", (3, 0), np.nan), "Input X contains NaN"),
+    "an infinite input": (
+        changed("X", (3, 0), -np.inf),
+        "{who}: X must be .* 0 of 96 values are NaN and 1 are infinite, the first in row 3",
+    ),
+    "a missing input": (
+        changed("X", (3, 0), np.nan),
+        "{who}: X must be .* 1 of 96 values are NaN and 0 are infinite, the first in row 3",
+    ),
     "groups of another length": (
         {"groups": np.zeros(5)},
         "{who}: groups needs one value per row of X: X has 48 rows, groups has 5",

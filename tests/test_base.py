@@ -73,7 +73,11 @@ BAD_FITS = {
         {},
         r"'decay' parameter of ToyLDS must be a float in the range \[0.0, 1.0\). Got 1.5",
     ),
-    "X has NaN": ({}, {"X": [[1.0], [np.nan]], "y": [1.0, 2.0]}, "Input X contains NaN"),
+    "X has NaN": (
+        {},
+        {"X": [[1.0], [np.nan]], "y": [1.0, 2.0]},
+        "ToyLDS: X must be complete .* 1 of 2 values are NaN",
+    ),
     "X is 1-D": ({}, {"X": [1.0, 2.0], "y": [1.0, 2.0]}, "Expected 2D array, got 1D array"),
     "y is None": (
         {},
@@ -336,7 +340,7 @@ def test_inputs_must_fit_the_model(fitted, toy):
     X, _, groups, _ = toy
     with pytest.raises(ValueError, match="X has 1 features, but ToyLDS is expecting 2"):
         fitted.predict(X[:, :1], groups=groups)
-    with pytest.raises(ValueError, match="Input X contains NaN"):
+    with pytest.raises(ValueError, match=r"X must be .* 144 of 144 values are NaN"):
         fitted.predict(X * np.nan, groups=groups)
 
 

@@ -28,7 +28,19 @@ from mtds_sklearn.estimators._callbacks import (
     fit_with_progress,
     with_callbacks,
 )
-from mtds_sklearn.estimators._checks import as_columns, check_horizon, check_levels, check_targets
+from mtds_sklearn.estimators._checks import (
+    as_columns,
+    check_finite,
+    check_horizon,
+    check_levels,
+    check_targets,
+)
+from mtds_sklearn.estimators._memory_of_rows import (
+    RowMemory,
+    check_starts,
+    remember,
+    warn_if_far,
+)
 from mtds_sklearn.estimators._surface import SequenceRegressorMixin
 from mtds_sklearn.estimators._weights import check_constant, weigh_sequences
 from mtds_sklearn.inference._forecast import Forecast
@@ -151,6 +163,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         inputs, targets, header = self._check_new_data(X, y)
         labels, times = resolve_rows(X, groups, times)
         sequences = self._pack(inputs, targets, labels, times, needs_observation=True)
+        memory = remember(sequences, times, targets, type(self).__name__)
         sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
         rng = check_random_state(getattr(self, "random_state", None))
         fitted = fit_with_progress(self, lambda: self._fit_packed(sequences, rng), X, y)
@@ -158,6 +171,9 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
             "n_outputs_": sequences.outputs.shape[1],
             "labels_": sequences.labels,
             "_y_ndim_": targets.ndim,
+            "_starts_": memory.starts,
+            "_y_mean_": memory.mean,
+            "_y_std_": memory.std,
         }
         self._set_fitted(header | fitted)
         return self
@@ -294,7 +310,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Inputs and targets of `fit` as float64, and the fitted attributes that describe X."""
         probe = copy(self)  # validate_data writes on its argument, before it can fail
-        inputs = validate_data(probe, X, dtype=np.float64)
+        inputs = self._check_inputs(probe, X)
         names = ("n_features_in_", "feature_names_in_")
         header = {name: getattr(probe, name) for name in names if hasattr(probe, name)}
         targets = check_targets(y, n_rows=len(inputs), who=type(self).__name__)
@@ -315,7 +331,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         self, X: ArrayLike, y: ArrayLike | None, groups: Any, times: Any, *, name: str
     ) -> PackedSequences:
         """Pack what the user hands to a fitted estimator, who calls `y` by `name`."""
-        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        inputs = self._check_inputs(self, X, reset=False)
         if y is None and name == "y_context":
             outputs = np.full((len(inputs), self.n_outputs_), np.nan)
         else:
@@ -328,7 +344,17 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
                 f"sequences, so it needs the label of every row: pass groups, or a DataFrame X "
                 f"with a row MultiIndex (sequence, time); got {len(inputs)} rows without labels"
             )
-        return self._pack(inputs, outputs, labels, times)
+        who, sequences = type(self).__name__, self._pack(inputs, outputs, labels, times)
+        memory = RowMemory(self._starts_, self._y_mean_, self._y_std_)
+        check_starts(memory, sequences, times, who)
+        warn_if_far(memory, outputs, name=name, who=who)
+        return sequences
+
+    def _check_inputs(self, probe: "BaseLDS", X: ArrayLike, **options: bool) -> np.ndarray:
+        """Inputs as float64; sizes and names are checked against, or written on, `probe`."""
+        inputs = validate_data(probe, X, dtype=np.float64, ensure_all_finite=False, **options)
+        check_finite(inputs, who=type(self).__name__)
+        return inputs
 
     def _check_score_weight(
         self, weight: np.ndarray, X: ArrayLike, groups: Any, times: Any

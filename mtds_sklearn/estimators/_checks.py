@@ -17,6 +17,7 @@ __all__ = [
     "Interval",
     "StrOptions",
     "as_columns",
+    "check_finite",
     "check_horizon",
     "check_levels",
     "check_targets",
@@ -77,6 +78,25 @@ def check_targets(
             f"got {n_infinite} infinite values out of {targets.size}"
         )
     return targets
+
+
+def check_finite(inputs: np.ndarray, *, who: str) -> None:
+    """Refuse inputs (n_rows, n_inputs) that are not complete.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite.
+    """
+    bad = ~np.isfinite(inputs)
+    if bad.any():
+        n_missing = np.count_nonzero(np.isnan(inputs))
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{who}: X must be complete and finite; {n_missing} of {inputs.size} values are NaN "
+            f"and {np.count_nonzero(bad) - n_missing} are infinite, the first in row {row}, column "
+            f"{column}. Inputs are what is known in advance: fill gaps in them, hide only y"
+        )
 
 
 def as_columns(values: np.ndarray) -> np.ndarray:

@@ -141,7 +141,8 @@ class FamilyMethods:
                 f"{type(self).__name__}.sample_sequences: z needs shape (n_sequences, "
                 f"{self.posterior_mean_.shape[1]}), got {z.shape}"
             )
-        packed = self._pack_known(X, None, np.zeros(len(X)), None, name="y_context")
+        stranger = np.full(len(X), object(), dtype=object)  # a label that nobody has
+        packed = self._pack_known(X, None, stranger, None, name="y_context")
         scaled = select_sequences(standardize(packed, self._units_), np.zeros(len(z), dtype=int))
         particles = particles_at(self.task_map_, z[:, None])
         mean = forecast_rows(scaled, particles, np.empty(0), None).mean

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtds_sklearn._progress import LOGGER, shown
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences, resolve_rows, select_sequences
 from mtds_sklearn.estimators._fitting import Units, one_blas_thread, standardize
+from mtds_sklearn.estimators._memory_of_rows import starts_of
 from mtds_sklearn.estimators._weights import weigh_sequences
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.learning._posterior import TaskPosterior
@@ -70,9 +71,13 @@ class StreamingMixin:
                 f"{type(self).__name__}.partial_fit: y has no observed value; at least 1 of its "
                 f"{sequences.observed.size} must not be NaN"
             )
-        sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
+        who, (_, times) = type(self).__name__, resolve_rows(X, groups, times)
+        starts = self._starts_ | starts_of(sequences, times, who)
+        sequences = weigh_sequences(sequences, sample_weight, who=who)
         self._warn_of_new_inputs(sequences)
-        vars(self).update(self._learn_more(sequences))
+        learned = self._learn_more(sequences)
+        known = {label: starts[label] for label in learned["labels_"].tolist() if label in starts}
+        vars(self).update(learned | {"_starts_": known})
         if getattr(self, "verbose", 0):
             self._log_minibatch(len(sequences.labels))
         return self
