@@ -173,7 +173,7 @@ def _refuse_transformed_target(estimator, who: str) -> None:
     raise ValueError(
         f"{who}: TransformedTargetRegressor transforms y but hands y_context on as it is, so that "
         f"{type(estimator.regressor_).__name__} would take the context for something else; "
-        "transform y before the search, or score with context=0"
+        "use its y_transform, transform y before the search, or score with context=0"
     )
 
 
