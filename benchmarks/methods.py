@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rivals.curves import GaussianCurves, NearestCurves
 from rivals.knowing import Oracle
+from rivals.knowing_signs import SignOracle
 from rivals.mixed_model import MixedModel
 from rivals.own import Estimator
 from rivals.true_families import TRUE_FAMILIES
@@ -17,6 +18,7 @@ import mtds_sklearn
 HERE = Path(__file__).parent
 OURS = "MTLDSRegressor"
 ORACLE = "oracle"
+SIGNS = "input-driven"  # the family whose oracle is exact
 
 
 class SingleTask(Estimator):
@@ -39,7 +41,7 @@ def makers(family: str, seed: int, options: dict) -> dict[str, Callable]:
         "nearest": NearestCurves,
         "autoregression": _autoregression,
         "recurrent": lambda: _recurrent(seed),
-        ORACLE: lambda: Oracle(family, seed),
+        ORACLE: lambda: SignOracle() if family == SIGNS else Oracle(family, seed),
     }
 
 
@@ -50,7 +52,7 @@ def method_names() -> list[str]:
 
 def knows(method: str, family: str) -> bool:
     """Whether a method can do anything with a family."""
-    return method != ORACLE or family in TRUE_FAMILIES
+    return method != ORACLE or family in (*TRUE_FAMILIES, SIGNS)
 
 
 def _autoregression():
@@ -72,7 +74,7 @@ SOURCES = {
     "nearest": ("curves", "conditioning"),
     "autoregression": ("autoregression",),
     "recurrent": ("recurrent",),
-    ORACLE: ("knowing", "true_families"),
+    ORACLE: ("knowing", "knowing_signs", "true_families"),
 }
 
 
