@@ -74,7 +74,7 @@ SOURCES = {
     "nearest": ("curves", "conditioning"),
     "autoregression": ("autoregression",),
     "recurrent": ("recurrent",),
-    ORACLE: ("knowing", "knowing_signs", "true_families"),
+    ORACLE: ("knowing", "knowing_signs", "true_families", "pushed_kernel"),
 }
 
 

@@ -7,17 +7,18 @@ with their weights. A forecast is the mixture over these draws of what they say.
 
 import numpy as np
 from mixture_sampling import adapt, draw, ess, first_mixture, normalised
-from scipy.special import expit, gammaln, logit, logsumexp
-from scipy.stats import norm, qmc
+from scipy.special import expit, logit, logsumexp
+from scipy.stats import qmc
 from scipy.stats import t as student
 from sequences import INTERVAL, Forecast, Sequence
 
-from rivals.true_families import TRUE_FAMILIES, TrueFamily
+from rivals.true_families import TRUE_FAMILIES, Said, TrueFamily
 
 N_FIRST = 4096  # points of the prior
 N_STARTS = 512  # of them, from which the first mixture is fitted
 N_DRAWS = 4096
 KNOTS = (0.1, 0.25, 0.5, 0.75)  # shares of rows after which one-step forecasts sample anew
+N_FOR_QUANTILES = 200  # draws, resampled by their weights
 
 
 class Oracle:
@@ -39,7 +40,9 @@ class Oracle:
             if horizon is None:
                 seen = np.flatnonzero(np.isfinite(sequence.outputs).any(axis=1))
                 n_known = seen[-1] + 1 if len(seen) else 0
-                result.append(self._mixture(*self._posterior(i, true, n_known), true, n_known))
+                places, log_weights = self._posterior(i, true, n_known)
+                said = self.family.says(places, true, n_known)
+                result.append(_mixture(said, log_weights[:, None], true.outputs))
             else:
                 result.append(self._one_step(i, true))
         return result
@@ -48,15 +51,16 @@ class Oracle:
         """Every row from those before it: draws after the last knot, weighted by the rows since."""
         n_rows = len(true.outputs)
         knots = sorted({0, *(max(1, round(share * n_rows)) for share in KNOTS)})
-        rows = []
+        pieces = []
         for start, end in zip(knots, [*knots[1:], n_rows], strict=True):
             places, log_weights = self._posterior(i, true, start)
-            before = self._log_likelihood(places, true, start)
-            for row in range(start, end):
-                now = log_weights + self._log_likelihood(places, true, row) - before
-                piece = self._mixture(places, now, true, row, slice(row, row + 1))
-                rows.append(piece)
-        return Forecast(*(np.concatenate(part) for part in zip(*rows, strict=True)))
+            said = self.family.says(places, true, n_rows)
+            since = said.log_likelihood[:, start:end] - said.log_likelihood[:, start : start + 1]
+            rows = slice(start, end)
+            said = said._replace(mean=said.mean[:, rows], scale=said.scale[:, rows],
+                                 degrees=said.degrees[rows])  # fmt: skip
+            pieces.append(_mixture(said, log_weights[:, None] + since, true.outputs[rows]))
+        return Forecast(*(np.concatenate(part) for part in zip(*pieces, strict=True)))
 
     def _posterior(self, i: int, true: Sequence, n_known: int) -> tuple[np.ndarray, np.ndarray]:
         """Places (n_draws, dim) and log weights after the first rows of the i-th sequence."""
@@ -67,83 +71,64 @@ class Oracle:
 
     def _sample(self, true: Sequence, n_known: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(self.seed)
+        known = Sequence(true.inputs[:n_known], true.outputs[:n_known])
         places = qmc.Sobol(self.family.dim, rng=rng).random(N_FIRST)
         places = np.clip(places, 1e-12, 1 - 1e-12)
         if n_known == 0:
             return places, np.full(N_FIRST, -np.log(N_FIRST))
-        log_likelihood = self._log_likelihood(places, true, n_known)
-        power = 1.0
-        while ess(normalised(power * log_likelihood[None]))[0] < N_STARTS / 2:
+
+        def log_likelihood_at(places):
+            return self.family.says(places, known, n_known).log_likelihood[:, -1]
+
+        log_likelihood, power = log_likelihood_at(places)[None], 1.0
+        while ess(normalised(power * log_likelihood))[0] < N_STARTS / 2:
             power /= 2
-        chosen = rng.choice(N_FIRST, N_STARTS, p=normalised(power * log_likelihood[None])[0])
-
-        def log_likelihood_of(draws):
-            return self._log_likelihood(_places(draws[0]), true, n_known)[None]
-
-        mixture = adapt(first_mixture(logit(places[chosen])[None]), log_likelihood_of, rng)
+        chosen = rng.choice(N_FIRST, N_STARTS, p=normalised(power * log_likelihood)[0])
+        mixture = adapt(
+            first_mixture(logit(places[chosen])[None]),
+            lambda draws: log_likelihood_at(_places(draws[0]))[None],
+            rng,
+        )
         draws, log_ratio = draw(mixture, N_DRAWS, rng)
-        log_weights = (log_ratio + log_likelihood_of(draws))[0]
-        return _places(draws[0]), log_weights - logsumexp(log_weights)
-
-    def _squares(self, places: np.ndarray, true: Sequence, n_known: int) -> tuple:
-        """Sums of squared standardised errors (n_draws,) of the known values, and their number."""
-        known = true.outputs[:n_known]
-        seen = np.isfinite(known)
-        mean = self.family.simulate(places, true.inputs[:n_known])
-        error = np.where(seen, (mean - np.where(seen, known, 0)) / self.family.noise_std, 0)
-        return np.sum(error**2, axis=(1, 2)), seen.sum()
-
-    def _log_likelihood(self, places: np.ndarray, true: Sequence, n_known: int) -> np.ndarray:
-        """Up to a constant that all draws share."""
-        if n_known == 0:
-            return np.zeros(len(places))
-        squares, n = self._squares(places, true, n_known)
-        degrees = self.family.degrees
-        if np.isinf(degrees):
-            return -0.5 * squares
-        return -0.5 * (degrees + n) * np.log1p(squares / degrees)
-
-    def _mixture(
-        self, places: np.ndarray, log_weights: np.ndarray, true: Sequence, n_known: int,
-        rows: slice = slice(None),
-    ) -> Forecast:  # fmt: skip
-        weights = np.exp(log_weights - logsumexp(log_weights))
-        kept = weights > 1e-7 * weights.max()
-        places, weights = places[kept], (weights[kept] / weights[kept].sum())[:, None, None]
-        mean = self.family.simulate(places, true.inputs[: rows.stop])[:, rows]
-        scale, degrees = self.family.noise_std, self.family.degrees
-        if np.isfinite(degrees):
-            squares, n = (
-                self._squares(places, true, n_known) if n_known else (np.zeros(len(places)), 0)
-            )
-            scale = np.sqrt((degrees + squares) / (degrees + n))[:, None, None] * scale
-            degrees = degrees + n
-        scale = np.broadcast_to(scale, mean.shape)
-        z = (true.outputs[rows] - mean) / scale
-        log_density = logsumexp(np.log(weights) + _log_density(z, degrees) - np.log(scale), axis=0)
-        low, high = (_quantile(mean, scale, weights, degrees, level) for level in INTERVAL)
-        return Forecast(np.sum(weights * mean, axis=0), low, high, log_density)
+        places = _places(draws[0])
+        log_weights = log_ratio[0] + log_likelihood_at(places)
+        return places, log_weights - logsumexp(log_weights)
 
 
 def _places(draws: np.ndarray) -> np.ndarray:
     return np.clip(expit(draws), 1e-12, 1 - 1e-12)
 
 
-def _log_density(z: np.ndarray, degrees: float) -> np.ndarray:
-    if np.isinf(degrees):
-        return norm.logpdf(z)
-    constant = gammaln((degrees + 1) / 2) - gammaln(degrees / 2) - 0.5 * np.log(degrees * np.pi)
-    return constant - (degrees + 1) / 2 * np.log1p(z**2 / degrees)
+def _mixture(said: Said, log_weights: np.ndarray, truth: np.ndarray) -> Forecast:
+    """Mixture over draws, with weights (n_draws, n_rows) or the same for all rows."""
+    log_weights = np.broadcast_to(log_weights, said.mean.shape[:2])
+    log_weights = log_weights - logsumexp(log_weights, axis=0)
+    kept = log_weights.max(axis=1) > np.log(1e-8)
+    log_weights, mean, scale = log_weights[kept, :, None], said.mean[kept], said.scale[kept]
+    degrees = said.degrees[:, None]
+    log_values = student.logpdf((truth - mean) / scale, degrees) - np.log(scale)
+    log_density = logsumexp(log_weights + log_values, axis=0)
+    log_density[np.isnan(truth)] = np.nan
+    weights = np.exp(log_weights)
+    few = _resampled(weights[:, :, 0])
+    mean_few, scale_few = (np.take_along_axis(part, few[:, :, None], 0) for part in (mean, scale))
+    low, high = (_quantile(mean_few, scale_few, degrees, level) for level in INTERVAL)
+    return Forecast(np.sum(weights * mean, axis=0), low, high, log_density)
 
 
-def _quantile(mean, scale, weights, degrees: float, level: float) -> np.ndarray:
-    """Quantile of a mixture by bisection; 200 draws, resampled by their weights, say enough."""
-    few = np.searchsorted(np.cumsum(weights[:, 0, 0]), (np.arange(200) + 0.5) / 200)
-    mean, scale = mean[few.clip(max=len(mean) - 1)], scale[few.clip(max=len(mean) - 1)]
-    below = norm.cdf if np.isinf(degrees) else student(degrees).cdf
+def _resampled(weights: np.ndarray) -> np.ndarray:
+    """Indices (N_FOR_QUANTILES, n_rows) of draws, by systematic resampling of every row."""
+    wanted = (np.arange(N_FOR_QUANTILES) + 0.5) / N_FOR_QUANTILES
+    cumulated = np.cumsum(weights, axis=0)
+    columns = [np.searchsorted(column, wanted) for column in cumulated.T]
+    return np.minimum(np.stack(columns, axis=1), len(weights) - 1)
+
+
+def _quantile(mean: np.ndarray, scale: np.ndarray, degrees: np.ndarray, level: float) -> np.ndarray:
+    """Quantile of an equally weighted mixture, by bisection."""
     low, high = (mean - 10 * scale).min(axis=0), (mean + 10 * scale).max(axis=0)
     for _ in range(25):
         middle = (low + high) / 2
-        less = below((middle - mean) / scale).mean(axis=0) < level
+        less = student.cdf((middle - mean) / scale, degrees).mean(axis=0) < level
         low, high = np.where(less, middle, low), np.where(less, high, middle)
     return middle

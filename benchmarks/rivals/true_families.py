@@ -1,9 +1,8 @@
 """What the synthetic families are made of, for a predictor that knows all but a sequence's numbers.
 
 Every family maps places in the unit cube, one coordinate per number that varies, to what a
-sequence with these numbers does: `simulate(places, inputs) -> mean (n_draws, n_rows, n_outputs)`.
-The formulas are those of `mtds_sklearn.datasets` and `made_families`, written once more in closed
-form, so that thousands of draws are cheap.
+sequence with these numbers does. The formulas are those of `mtds_sklearn.datasets` and
+`made_families`, written once more in closed form, so that thousands of draws are cheap.
 """
 
 from collections.abc import Callable
@@ -12,18 +11,49 @@ from typing import NamedTuple
 import made_families
 import numpy as np
 from scipy.special import ndtri
+from sequences import Sequence
+
+from rivals.pushed_kernel import filter_pushed
+
+
+class Said(NamedTuple):
+    """What every draw says of a sequence's rows: a Student t, normal with infinite degrees."""
+
+    mean: np.ndarray  # (n_draws, n_rows, n_outputs)
+    scale: np.ndarray  # as mean
+    degrees: np.ndarray  # (n_rows,)
+    log_likelihood: np.ndarray  # (n_draws, n_rows + 1), of the first rows, up to a constant
 
 
 class TrueFamily(NamedTuple):
-    """Number of coordinates, simulator, noise of each output, and degrees of freedom of its level.
-
-    The noise variance of a sequence is noise_std^2 degrees / chi^2(degrees); infinite: all alike.
-    """
+    """Number of coordinates; what draws (n_draws, dim) say given the first `n_known` rows."""
 
     dim: int
-    simulate: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    noise_std: np.ndarray
-    degrees: float = np.inf
+    says: Callable[[np.ndarray, Sequence, int], Said]
+
+
+def _deterministic(simulate: Callable, noise_std: np.ndarray, degrees: float = np.inf) -> Callable:
+    """What simulated means say, with noise variances noise_std^2 degrees / chi^2(degrees).
+
+    Infinite degrees: all sequences have the same.
+    """
+
+    def says(places: np.ndarray, sequence: Sequence, n_known: int) -> Said:
+        mean = simulate(places, sequence.inputs)
+        seen = np.isfinite(sequence.outputs)
+        seen[n_known:] = False
+        error = np.where(seen, (mean - np.where(seen, sequence.outputs, 0)) / noise_std, 0)
+        squares = np.zeros((len(places), len(seen) + 1))
+        np.cumsum(np.sum(error**2, axis=2), axis=1, out=squares[:, 1:])
+        n = np.concatenate([[0], np.cumsum(seen.sum(axis=1))])
+        if np.isinf(degrees):
+            scale = np.broadcast_to(noise_std, mean.shape)
+            return Said(mean, scale, np.full(len(seen), np.inf), -0.5 * squares)
+        level = np.sqrt((degrees + squares) / (degrees + n))[:, :-1, None]
+        log_likelihood = -0.5 * (degrees + n) * np.log1p(squares / degrees)
+        return Said(mean, level * noise_std, degrees + n[:-1], log_likelihood)
+
+    return says
 
 
 def _between(places: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -119,14 +149,26 @@ def bouncing_balls(places: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     return mean[:, :, None]
 
 
+def _pushed(places: np.ndarray, sequence: Sequence, n_known: int) -> Said:
+    frequency = np.stack([_between(places[:, 0], 6.75, 18), _between(places[:, 2], 22.5, 36)])
+    half_life = np.stack([_between(places[:, 1], 4, 80), _between(places[:, 3], 8, 60)])
+    mean, variance, log_likelihood = filter_pushed(
+        0.5 ** (1 / half_life.T), np.deg2rad(frequency.T), np.array([0, 1, 0, -0.5]),
+        made_families.PUSH_STD, 0.05, sequence.outputs[:, 0], n_known,
+    )  # fmt: skip
+    degrees = np.full(len(sequence.outputs), np.inf)
+    return Said(mean[:, :, None], np.sqrt(variance)[:, :, None], degrees, log_likelihood)
+
+
 TRUE_FAMILIES = {
-    "one oscillator": TrueFamily(2, one_oscillator, np.array([0.05])),
-    "two oscillators": TrueFamily(4, two_oscillators, np.array([0.05])),
+    "one oscillator": TrueFamily(2, _deterministic(one_oscillator, np.array([0.05]))),
+    "two oscillators": TrueFamily(4, _deterministic(two_oscillators, np.array([0.05]))),
+    "oscillators, pushed": TrueFamily(4, _pushed),
     "oscillators, noise varies": TrueFamily(
-        4, two_oscillators, np.array([0.05]), made_families.NOISE_DEGREES
+        4, _deterministic(two_oscillators, np.array([0.05]), made_families.NOISE_DEGREES)
     ),
-    "eight outputs": TrueFamily(3, eight_outputs, np.full(8, 0.1)),
-    "drug response": TrueFamily(8, drug_response, np.array([2.0, 2.0])),
-    "stores": TrueFamily(10, stores, np.array([0.1])),
-    "bouncing balls": TrueFamily(4, bouncing_balls, np.array([0.05])),
+    "eight outputs": TrueFamily(3, _deterministic(eight_outputs, np.full(8, 0.1))),
+    "drug response": TrueFamily(8, _deterministic(drug_response, np.array([2.0, 2.0]))),
+    "stores": TrueFamily(10, _deterministic(stores, np.array([0.1]))),
+    "bouncing balls": TrueFamily(4, _deterministic(bouncing_balls, np.array([0.05]))),
 }
