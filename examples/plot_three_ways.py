@@ -21,12 +21,12 @@ colors = {"pooled": "0.5", "single-task": "C1", "multi-task": "C0"}
 contexts = (0, 5, 10, 20, 40)
 
 # %%
-# For each family the three models are fitted to 60 sequences; then the first rows of 12 new ones
+# For each family the three models are fitted to 40 sequences; then the first rows of 12 new ones
 # are revealed and the rest is scored. The single-task model learns a new system from each prefix.
 
 fitted, new, scores = {}, {}, {}
 for family, (make, n_states) in makers.items():
-    train, test = make(60, 80, random_state=0), make(12, 80, random_state=1)
+    train, test = make(40, 80, random_state=0), make(12, 80, random_state=1)
     test.groups += 1000  # new sequences need labels that the training data do not use
     models = {
         "pooled": PooledLDS(n_states=n_states),
@@ -56,7 +56,9 @@ for column, (family, models) in zip(axes.T, fitted.items(), strict=True):
         scores[family, metric] = display.scores
     column[0].set(title=family, xlabel="", ylim=(0, None))
     column[1].set_ylim(0, 1.02)
-    column[1].get_legend().remove()
+
+handles, labels = axes[0, 0].get_legend_handles_labels()
+figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
 
 print(f"{'rows known':40s}" + "".join(f"{c:8d}" for c in contexts))
 for (family, metric), values in scores.items():

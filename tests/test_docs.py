@@ -2,7 +2,11 @@
 
 import importlib
 import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,8 +20,15 @@ MODULES = (
     "mtds_sklearn.display",
     "mtds_sklearn.model_selection",
 )
+DOCS = ROOT / "docs"
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+# Pages of the documentation that show Python code, those left out that a build writes.
+PAGES = sorted(
+    page
+    for page in (*DOCS.glob("*.md"), *DOCS.glob("guide/*.md"))
+    if "```python" in page.read_text("utf-8")
+)
 GENERATED = re.compile(r"set_\w+_request")  # by scikit-learn, in every class
 
 
@@ -88,14 +99,56 @@ def test_documented_names_reaches_methods():
     assert not any(name.endswith((".get_params", ".set_fit_request")) for name in names)
 
 
-def test_readme_code_runs(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    blocks = python_blocks((ROOT / "README.md").read_text("utf-8"))
-    assert blocks, "README.md shows no Python code"
-    shared: dict = {"__name__": "readme"}  # later blocks build on earlier ones
+def run_blocks(path: Path) -> int:
+    """Run the Python blocks of a page, one after the other; returns how many there are."""
+    blocks = python_blocks(path.read_text("utf-8"))
+    shared: dict = {"__name__": path.stem}  # later blocks build on earlier ones
     with config_context():  # what a block configures ends here
         for block in blocks:
-            exec(compile(block, str(ROOT / "README.md"), "exec"), shared)
+            exec(compile(block, str(path), "exec"), shared)
+    return len(blocks)
+
+
+def test_readme_code_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks(ROOT / "README.md") > 0, "README.md shows no Python code"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_code_of_the_documentation_runs(page, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks(page) > 0
+
+
+def test_pages_with_code_are_found():
+    names = {page.relative_to(DOCS).as_posix() for page in PAGES}
+    assert {"index.md", "coming_from.md", "guide/forecasts.md"} <= names
+    assert not any(name.startswith(("_", "gallery")) for name in names)
+
+
+@pytest.mark.slow
+def test_documentation_builds_without_a_warning(tmp_path):
+    """Also a link or a name that leads nowhere is a warning. The examples are not run here."""
+    for module in ("myst_parser", "numpydoc", "pydata_sphinx_theme", "sphinx_gallery"):
+        pytest.importorskip(module)
+    made = shutil.ignore_patterns("_build", "_generated", "gallery", "api", "__pycache__")
+    for folder in ("docs", "examples", "benchmarks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=made)
+    shutil.copy(ROOT / "CHANGELOG.md", tmp_path)
+    options = ["-W", "--keep-going", "-q", "-D", "plot_gallery=0"]
+    run = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, "docs", "html"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    for page in ("index", "guide/model", "api/mtds_sklearn.MTLDSRegressor", "benchmarks"):
+        assert (tmp_path / "html" / f"{page}.html").exists(), page
 
 
 def test_readme_pictures_exist():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtds_sklearn.display._drawing import make_axes
+from mtds_sklearn.display._drawing import figure_legend, make_axes
 from mtds_sklearn.model_selection import ForecastScorer
 
 # Metrics of which scorers return the negative, with the labels of their axes.
@@ -18,6 +18,8 @@ OTHERS = {
 }
 NOMINAL_COVERAGE = 0.9
 PREFIX = "test_context_"
+# With so many contexts or fewer each gets a tick.
+MOST_TICKS = 8
 
 
 class ContextCurveDisplay:
@@ -158,7 +160,7 @@ class ContextCurveDisplay:
         Parameters
         ----------
         ax : Axes, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure with a legend, ``ax.legend()`` makes one elsewhere.
         colors : dict of str to color, default=None
             Of the models; None: those of the current cycle.
 
@@ -190,7 +192,10 @@ class ContextCurveDisplay:
         self.ax_.set_xlabel("share of the rows known" if shares else "rows known")
         name = ERRORS.get(self.metric)
         self.ax_.set_ylabel(f"{name} of the rest" if name else OTHERS[self.metric])
-        self.ax_.legend(frameon=False)
+        if len(self.contexts) <= MOST_TICKS:
+            self.ax_.set_xticks(self.contexts)
+        if ax is None:
+            figure_legend(self.figure_, self.ax_)
         return self
 
 

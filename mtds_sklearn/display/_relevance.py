@@ -85,6 +85,6 @@ class RelevanceDisplay:
         self.ax_.set_yticks(np.arange(len(self.names)), self.names)
         for text, size in zip(self.ax_.get_yticklabels(), self.relevance, strict=True):
             text.set_color("black" if size > 0.0 else "0.6")
-        self.ax_.invert_yaxis()
+        self.ax_.set_ylim(len(self.names) - 0.4, -0.6)  # the first on top
         self.ax_.set_xlabel("standard deviation over the family")
         return self

@@ -60,7 +60,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
     ----------
     n_features_in_ : int
         Number of inputs.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_inputs,)
         Names of the inputs; only if `X` was a DataFrame with string names.
     n_outputs_ : int
         Number of outputs.

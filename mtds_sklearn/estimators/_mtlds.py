@@ -136,7 +136,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     evidence_ : float
         Laplace approximation of the log evidence of the standardised training data, in nats; with
         a `y_transform` f, of f(y).
-    lower_bounds_ : ndarray of shape (n_iter_,)
+    lower_bounds_ : ndarray of shape (n_iterations,)
         The bound after each iteration of the last stage, in nats.
     stages_ : tuple of Stage
         All stages of learning in order, each with its `n_states`, `bounds`, `n_annealed` (first
@@ -155,7 +155,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         Number of sequences learned from; in `partial_fit` one that comes again counts again.
     n_outputs_, n_features_in_ : int
         Numbers of outputs and inputs.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_inputs,)
         Names of the inputs; only if `X` was a DataFrame with string names.
 
     See Also

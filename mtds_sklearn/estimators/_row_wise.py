@@ -46,7 +46,7 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
         Number of outputs.
     n_features_in_ : int
         Number of inputs; only if `estimator_` has it.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_inputs,)
         Names of the inputs; only if `estimator_` has them.
 
     Examples

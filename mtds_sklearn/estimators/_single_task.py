@@ -85,7 +85,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         Number of sequences learned from; in `partial_fit` one that comes again counts again.
     n_outputs_, n_features_in_ : int
         Numbers of outputs and inputs.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_inputs,)
         Names of the inputs; only if `X` was a DataFrame with string names.
 
     See Also
