@@ -23,6 +23,7 @@ from mtds_sklearn.learning._em import MIN_NOISE, MOST_SPENT, best_noise, update_
 from mtds_sklearn.learning._m_step import (
     curvature,
     expected_squares,
+    forgets,
     log_prior,
     posterior_normal,
     prior_precision,
@@ -201,7 +202,8 @@ def _gauss_newton(old, family, posterior, sequences, damping) -> tuple:
         step[free] = cho_solve(cho_factor(damped, lower=True), pull[free])
         trial = unstacked(family, phi + step)
         trial_squared = expected_squares(points, sequences, trial).sum(axis=0)
-        if _objective(old, trial, trial_squared, counts) > value:
+        better = _objective(old, trial, trial_squared, counts) > value
+        if better and forgets(trial, posterior.mean):
             return trial, trial_squared, max(0.3 * damping, 1e-8)
         damping = min(10.0 * damping, 1e8)
     return family, squared, damping
