@@ -15,20 +15,10 @@ import mtds_sklearn
 from mtds_sklearn import MTLDSRegressor, mask_future
 from mtds_sklearn.datasets import make_oscillators
 from mtds_sklearn.estimators._fitting import one_blas_thread, standardize
-from mtds_sklearn.inference import _adaptive_is
-from mtds_sklearn.inference._adaptive_is import infer, make_draws
+from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn.inference._draws import N_DRAWS, make_draws
 
 CONTEXTS = (0, 1, 2, 5, 10, 20, 40, 80)
-
-
-def reference_draws(latent_dim: int, factor: int):
-    """Draws like those of inference, `factor` times as many, from another seed."""
-    default = _adaptive_is.N_DRAWS
-    _adaptive_is.N_DRAWS = factor * default
-    try:
-        return make_draws(latent_dim, seed=1)
-    finally:
-        _adaptive_is.N_DRAWS = default
 
 
 def compare(model, new, context: int, factor: int) -> list[float]:
@@ -39,7 +29,7 @@ def compare(model, new, context: int, factor: int) -> list[float]:
     k = model.posterior_mean_.shape[1]
     with one_blas_thread():
         ours = infer(scaled, model.task_map_, make_draws(k, model._seed_))
-        reference = infer(scaled, model.task_map_, reference_draws(k, factor))
+        reference = infer(scaled, model.task_map_, make_draws(k, 1, factor * N_DRAWS))
     std = np.sqrt(np.einsum("nii->ni", reference.cov))
     evidence = np.abs(ours.log_evidence - reference.log_evidence)
     mean = np.abs(ours.mean - reference.mean) / std

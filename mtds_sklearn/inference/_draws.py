@@ -37,16 +37,16 @@ class Draws(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def make_draws(latent_dim: int, seed: int) -> Draws:
+def make_draws(latent_dim: int, seed: int, n_draws: int = N_DRAWS) -> Draws:
     """Quasi-random numbers that depend on the arguments alone; read-only."""
     seeds = np.random.RandomState(seed).randint(2**31 - 1, size=2 + MAX_ROUNDS)
-    points = ndtri(_uniform(latent_dim, seeds[0]))
-    uniform = np.stack([_uniform(latent_dim + 2, s).T for s in seeds[1:]])
+    points = ndtri(_uniform(latent_dim, seeds[0], n_draws))
+    uniform = np.stack([_uniform(latent_dim + 2, s, n_draws).T for s in seeds[1:]])
     scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(uniform[:, 1], DEGREES_OF_FREEDOM))
     return Draws(*map(frozen, (points, uniform[:, 0], ndtri(uniform[:, 2:]), scale)))
 
 
-def _uniform(dim: int, seed: int) -> np.ndarray:
-    """Points (N_DRAWS, dim) strictly inside the unit cube."""
-    points = Sobol(dim, rng=np.random.default_rng(seed)).random(N_DRAWS)
+def _uniform(dim: int, seed: int, n_draws: int) -> np.ndarray:
+    """Points (n_draws, dim) strictly inside the unit cube."""
+    points = Sobol(dim, rng=np.random.default_rng(seed)).random(n_draws)
     return np.clip(points, 1e-9, 1.0 - 1e-9)
