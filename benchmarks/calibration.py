@@ -98,9 +98,7 @@ def run(name: str, kind: str, n_train: int | None, args: argparse.Namespace) -> 
         train = make(random_state=seed, **options, **count)
         new = make(random_state=10_000 + seed, **options, n_sequences=args.n_test)
         start = time.perf_counter()
-        model = make_model(kind, size).fit(
-            train.X, train.y, groups=train.groups, times=train.times
-        )
+        model = make_model(kind, size).fit(train.X, train.y, groups=train.groups, times=train.times)
         seconds.append(time.perf_counter() - start)
         for context in args.contexts:
             results.setdefault(context, []).append(measure(model, new, context))

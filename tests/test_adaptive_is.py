@@ -11,6 +11,7 @@ from mtds_sklearn._sequences import pack_sequences, select_sequences
 from mtds_sklearn.inference import _adaptive_is
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._draws import N_DRAWS, make_draws
+from mtds_sklearn.learning._shapes import quantiles_of, shape_log_density
 from mtds_sklearn.model._latent_prior import LatentPrior, log_prior_density
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 from mtds_sklearn.model._task_map import latent_prior, natural_parameters
@@ -21,7 +22,10 @@ LENGTHS = (6, 1, 15, 9)
 def skewed_prior(k):
     """A prior far from normal: rotated, off centre, skewed and with other tails."""
     rotation, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((k, k)))
-    return LatentPrior(rotation, np.array([[0.4, -0.5, 0.4, 0.3], [-0.3, 0.3, -0.6, -0.2]])[:k])
+    r = np.linspace(-20.0, 20.0, 8001)
+    shapes = np.array([[0.4, -0.5, 0.4, 0.3], [-0.3, 0.3, -0.6, -0.2]])[:k]
+    densities = [np.exp(shape_log_density(r, shape)) for shape in shapes]
+    return LatentPrior(rotation, np.array([quantiles_of(r, density) for density in densities]))
 
 
 def family_of(rng, name, k, scale=0.3):

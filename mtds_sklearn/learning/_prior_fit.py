@@ -4,35 +4,29 @@ EM holds z ~ N(0, I). Frequencies or rates that are uniform over the family, or 
 normal, and a forecast after a few observations leans on the prior. Coordinates of r = rotation' z
 are sought along which entries of theta vary independently: the rotation that brings W, rows scaled
 to length one, closest to simple structure (varimax, started at the polar factor of W). Each
-coordinate then gets the shape (`model._latent_prior`) that maximises
+coordinate then gets its posterior predictive distribution, averaged over shapes (`_shapes`).
 
-    sum_i log E_{q_i}[ p(r_i) / N(r_i; 0, 1) ] + log p(shape),
-
-the change of the marginal likelihood when the prior of that coordinate changes (q_i is the
-likelihood times N(0, 1), normalised). A prior holds shapes near the normal when sequences are few,
-and all stay normal where the fitted shapes together do not predict left-out sequences better
-(cross-validation), or the coordinate is one that the sequences say little about.
+EM has whitened z: mean 0 and covariance I are those of the N sequences at hand, not of the family.
+If z were normal with unknown mean and covariance (flat priors), a new one of k coordinates would be
+Student t with N - k degrees of freedom and, in every direction, the squared scale
+(1 + 1/N) N / (N - k); a coordinate whose own location and scale alone are unknown has N - 1 in the
+place of N - k. What the other coordinates add, since the axes were chosen by the same sequences, is
+thus a factor (N - 1) / (N - k) on the variance, and by it every coordinate is stretched.
 """
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from mtds_sklearn.learning._posterior import TaskPosterior
-from mtds_sklearn.model._latent_prior import (
-    LatentPrior,
-    coordinate_log_density,
-    log_normal_density,
-    standard_prior,
-)
+from mtds_sklearn.learning._shapes import predictive_quantiles
+from mtds_sklearn.model._latent_prior import LatentPrior, standard_prior
 from mtds_sklearn.model._task_map import Family
 
-# Prior standard deviations of location, log scales and log power.
-SHAPE_STD = np.array([0.5, 0.5, 0.5, 0.5])
-QUADRATURE_NODES = 9
-N_FOLDS = 5
 # Mean posterior variance above which a coordinate stays normal.
 MOST_UNCERTAIN = 0.5
+# A coordinate moves nothing if its loadings are below this share of the largest.
+NEGLIGIBLE = 1e-8
+# The stretch of the variance is no more than this, however few the sequences.
+MOST_STRETCH = 2.0
 VARIMAX_STEPS = 50
 
 
@@ -61,12 +55,19 @@ def fit_prior(
     mean = posterior.mean[seen] @ rotation
     spread = np.swapaxes(posterior.factor[seen], 1, 2) @ rotation
     std = np.sqrt(np.sum(spread**2, axis=1))
+    sizes = np.linalg.norm(family.loadings @ rotation, axis=0)
+    fitted = (np.mean(std**2, axis=0) < MOST_UNCERTAIN) & (sizes > NEGLIGIBLE * sizes.max())
     weights = np.ones(len(std)) if weights is None else weights[seen]
-    shape, gain = np.zeros((k, 4)), 0.0
-    for d in np.flatnonzero(np.mean(std**2, axis=0) < MOST_UNCERTAIN):
-        shape[d], gain_d = fit_coordinate(mean[:, d], std[:, d], weights)
-        gain += gain_d
-    return LatentPrior(rotation, shape) if gain > 0.0 else prior
+    stretch = np.sqrt(variance_stretch(weights.sum(), int(fitted.sum())))
+    for d in np.flatnonzero(fitted):
+        prior.quantiles[d] = predictive_quantiles(mean[:, d], std[:, d], stretch, weights)
+    return prior._replace(rotation=rotation) if fitted.any() else prior
+
+
+def variance_stretch(n_sequences: float, n_coordinates: int) -> float:
+    """(N - 1) / (N - k), at most MOST_STRETCH."""
+    spare = max(n_sequences - n_coordinates, (n_sequences - 1) / MOST_STRETCH)
+    return (n_sequences - 1) / spare if n_sequences > 1 else 1.0
 
 
 def simple_rotation(loadings: np.ndarray) -> np.ndarray:
@@ -93,34 +94,3 @@ def _polar(matrix: np.ndarray) -> np.ndarray:
     square[:, : matrix.shape[1]] = matrix
     left, _, right = np.linalg.svd(square)
     return left @ right
-
-
-def fit_coordinate(mean: np.ndarray, std: np.ndarray, weights: np.ndarray | None = None) -> tuple:
-    """Shape (4,) of one coordinate from the posteriors N(mean_i, std_i^2) of weighted sequences.
-
-    Also how much better than the normal such a shape predicts left-out sequences, in nats in all.
-    """
-    nodes, share = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
-    r = mean[:, None] + std[:, None] * nodes
-    weights = np.ones(len(r)) if weights is None else weights
-    log_old = np.log(share / share.sum()) - log_normal_density(r)
-    fold = np.argsort(np.argsort(mean)) % N_FOLDS  # by rank: sequences have no order
-    gain = 0.0
-    for left_out in range(min(N_FOLDS, len(r))):
-        out = fold == left_out
-        shape = _maximize(r[~out], log_old[~out], weights[~out])
-        gain += _log_gain(shape, r[out], log_old[out], weights[out])
-    return _maximize(r, log_old, weights), gain
-
-
-def _log_gain(shape: np.ndarray, r: np.ndarray, log_old: np.ndarray, weights) -> float:
-    """sum_i w_i log E_{q_i}[p(r_i) / N(r_i; 0, 1)] over nodes r (n_sequences, n_nodes)."""
-    log_new = coordinate_log_density(r[..., None], shape[None])[..., 0]
-    return float(weights @ logsumexp(log_new + log_old, axis=1))
-
-
-def _maximize(r: np.ndarray, log_old: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    def cost(scaled):
-        return 0.5 * np.sum(scaled**2) - _log_gain(scaled * SHAPE_STD, r, log_old, weights)
-
-    return minimize(cost, np.zeros(4), method="BFGS").x * SHAPE_STD

@@ -1,23 +1,22 @@
 """The distribution of z over the family: normal while learning, better fitting afterwards.
 
-z = rotation @ r with independent coordinates. A coordinate is a two-piece generalised normal
-(Fernandez & Steel 1998; Subbotin 1923), mixed with a little of the standard normal, so that no new
-sequence is impossible:
+z = rotation @ r with independent coordinates. A coordinate of r is an increasing function of a
+standard normal number v, its quantile at the probability Phi(v), tabulated at `NODES` and linear
+between them. So every distribution of a coordinate has one form, draws are a look-up, and
 
-    p(r) = (1 - FLOOR) exp(-u^b) / ((s1 + s2) Gamma(1 + 1/b)) + FLOOR N(r; 0, 1),
-    u = (location - r) / s1 left of the location, (r - location) / s2 right of it,
-    s1, s2 = sqrt(2) exp(log scales),  b = 2 exp(log power).
-
-It is N(0, 1) when all four parameters are zero; unequal scales skew it, and a large power makes it
-uniform.
+    log p(r) = log N(v(r); 0, 1) - log dr/dv.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaincinv, gammaln, ndtr, ndtri
 
-FLOOR = 0.05
+from mtds_sklearn._sequences import frozen
+
+# Beyond so many standard deviations the prior has no mass; nodes of a table up to there.
+FARTHEST, N_NODES = 8.0, 1025
+NODES = frozen(np.linspace(-FARTHEST, FARTHEST, N_NODES))
+SPACING = 2.0 * FARTHEST / (N_NODES - 1)
 
 
 class LatentPrior(NamedTuple):
@@ -27,17 +26,22 @@ class LatentPrior(NamedTuple):
     ----------
     rotation : ndarray of shape (latent_dim, latent_dim)
         Orthogonal; r = z @ rotation.
-    shape : ndarray of shape (latent_dim, 4)
-        Location, log left scale, log right scale and log power of each coordinate of r.
+    quantiles : ndarray of shape (latent_dim, N_NODES)
+        Strictly increasing values of each coordinate of r at the nodes of v.
     """
 
     rotation: np.ndarray
-    shape: np.ndarray
+    quantiles: np.ndarray
 
 
 def standard_prior(latent_dim: int) -> LatentPrior:
     """N(0, I)."""
-    return LatentPrior(np.eye(latent_dim), np.zeros((latent_dim, 4)))
+    return LatentPrior(np.eye(latent_dim), np.tile(NODES, (latent_dim, 1)))
+
+
+def bent_coordinates(prior: LatentPrior) -> np.ndarray:
+    """Which coordinates of r are not standard normal, bool (latent_dim,)."""
+    return np.any(prior.quantiles != NODES, axis=1)
 
 
 def log_normal_density(r: np.ndarray) -> np.ndarray:
@@ -45,40 +49,39 @@ def log_normal_density(r: np.ndarray) -> np.ndarray:
     return -0.5 * (r**2 + np.log(2.0 * np.pi))
 
 
-def coordinate_log_density(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Log density of coordinates r (..., latent_dim), each under its own row of `shape`."""
-    location, left, right, power = _parameters(shape)
-    u = np.where(r < location, (location - r) / left, (r - location) / right)
-    # Far out the power overflows; there only the floor is left.
-    with np.errstate(over="ignore"):
-        piece = -(u**power) - np.log(left + right) - gammaln(1.0 + 1.0 / power)
-    return np.logaddexp(np.log1p(-FLOOR) + piece, np.log(FLOOR) + log_normal_density(r))
-
-
-def _parameters(shape: np.ndarray) -> tuple:
-    location, log_left, log_right, log_power = np.moveaxis(shape, -1, 0)
-    root = np.sqrt(2.0)
-    return location, root * np.exp(log_left), root * np.exp(log_right), 2.0 * np.exp(log_power)
-
-
 def log_prior_density(prior: LatentPrior, z: np.ndarray) -> np.ndarray:
     """log p(z) (...,) of latents z (..., latent_dim)."""
-    return np.sum(coordinate_log_density(z @ prior.rotation, prior.shape), axis=-1)
+    r = z @ prior.rotation
+    total = np.zeros(r.shape[:-1])
+    for value, table, bent in zip(
+        np.moveaxis(r, -1, 0), prior.quantiles, bent_coordinates(prior), strict=True
+    ):
+        if not bent:
+            total += log_normal_density(value)
+            continue
+        node = np.clip(np.searchsorted(table, value) - 1, 0, N_NODES - 2)
+        slope = (table[node + 1] - table[node]) / SPACING
+        v = NODES[node] + (value - table[node]) / slope  # beyond the table on the last line
+        total += log_normal_density(v) - np.log(slope)
+    return total
 
 
 def latents_from_normal(prior: LatentPrior, normal: np.ndarray) -> np.ndarray:
-    """Latents z (..., latent_dim) of standard normal numbers: draws of p(z).
+    """Latents z (..., latent_dim) of standard normal numbers: draws of p(z)."""
+    r = np.array(normal, dtype=np.float64)
+    for d in np.flatnonzero(bent_coordinates(prior)):
+        r[..., d] = look_up(prior.quantiles[d], normal[..., d])
+    return r @ prior.rotation.T
 
-    Each number is turned into a uniform one, whose first FLOOR belongs to the floor and whose rest
-    is the distribution function of the two pieces.
-    """
-    location, left, right, power = _parameters(prior.shape)
-    uniform = ndtr(normal)
-    rest = np.clip((uniform - FLOOR) / (1.0 - FLOOR), 1e-12, 1.0 - 1e-12)
-    share = left / (left + right)
-    is_left = rest < share
-    beyond = np.where(is_left, 1.0 - rest / share, (rest - share) / (1.0 - share))
-    u = gammaincinv(1.0 / power, np.clip(beyond, 0.0, 1.0 - 1e-12)) ** (1.0 / power)
-    piece = np.where(is_left, location - left * u, location + right * u)
-    floor = ndtri(np.clip(uniform / FLOOR, 1e-12, 1.0 - 1e-12))
-    return np.where(uniform < FLOOR, floor, piece) @ prior.rotation.T
+
+def place(v: np.ndarray) -> tuple:
+    """The node of a table below v, and how far v is on the way to the next."""
+    scaled = (np.clip(v, -FARTHEST, FARTHEST) + FARTHEST) / SPACING
+    node = np.minimum(scaled.astype(np.int64), N_NODES - 2)
+    return node, scaled - node
+
+
+def look_up(table: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Values (...) of a table (N_NODES,) at normal numbers v (...)."""
+    node, share = place(v)
+    return (1.0 - share) * table[node] + share * table[node + 1]

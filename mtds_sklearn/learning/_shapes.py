@@ -1,0 +1,125 @@
+"""The distribution of one latent coordinate, averaged over what its shape may be.
+
+Given its shape a coordinate is a two-piece generalised normal (Fernandez & Steel 1998; Subbotin
+1923), mixed with a little of the standard normal, so that no new sequence is impossible:
+
+    p(r | shape) = (1 - FLOOR) exp(-u^b) / ((s1 + s2) Gamma(1 + 1/b)) + FLOOR N(r; 0, 1),
+    u = (location - r) / s1 left of the location, (r - location) / s2 right of it,
+    s1, s2 = sqrt(2) exp(log scales),  b = 2 exp(log power).
+
+It is N(0, 1) when all four parameters are zero; unequal scales skew it, and a large power makes it
+uniform. The parameters have the prior N(0, I), and sequence i, with q_i = N(mean_i, std_i^2) its
+posterior under N(r; 0, 1), has the likelihood E_{q_i}[p(r | shape) / N(r; 0, 1)]. With few
+sequences many shapes are likely, and a forecast that takes the best of them for the truth is too
+sure. So the coordinate gets the posterior predictive distribution
+
+    p(r) = integral of p(r | shape) p(shape | sequences).
+
+For the location and scale of a normal this is Student's t; here the average is over importance
+samples of the shape.
+"""
+
+import numpy as np
+from scipy.integrate import cumulative_trapezoid
+from scipy.optimize import minimize
+from scipy.special import gammaln, logsumexp, ndtri
+from scipy.stats import chi2
+from scipy.stats.qmc import Sobol
+
+from mtds_sklearn.model._latent_prior import FARTHEST, NODES, log_normal_density
+
+FLOOR = 0.05
+QUADRATURE_NODES = 5
+# Importance sampling of shapes: draws of a round, and rounds.
+N_DRAWS, N_ROUNDS = 256, 2
+# Draws of less than this share of the weight are left out of the average.
+LEAST_WEIGHT = 1e-4
+DEGREES_OF_FREEDOM = 6
+# Where the averaged density is computed: r = +-FARTHEST_R at most, closer together near zero.
+FARTHEST_R, N_GRID = 20.0, 2001
+# Rise by which a table of quantiles is made strictly increasing.
+LEAST_SLOPE = 1e-6
+
+
+def shape_log_density(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """log p(r | shape) of r, broadcast against shapes (..., 4)."""
+    location, log_left, log_right, log_power = np.moveaxis(shape, -1, 0)
+    left, right = np.sqrt(2.0) * np.exp(log_left), np.sqrt(2.0) * np.exp(log_right)
+    power = 2.0 * np.exp(log_power)
+    u = np.where(r < location, (location - r) / left, (r - location) / right)
+    # Far out the power overflows; there only the floor is left.
+    with np.errstate(over="ignore"):
+        piece = -(u**power) - np.log(left + right) - gammaln(1.0 + 1.0 / power)
+    return np.logaddexp(np.log1p(-FLOOR) + piece, np.log(FLOOR) + log_normal_density(r))
+
+
+def predictive_quantiles(
+    mean: np.ndarray, std: np.ndarray, stretch: float = 1.0, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Quantiles of one coordinate at the probabilities Phi(NODES).
+
+    Parameters
+    ----------
+    mean, std : ndarray of shape (n_sequences,)
+        Posteriors of the sequences under N(0, 1).
+    stretch : float
+        Factor by which the coordinate is wider than it seems.
+    weights : ndarray of shape (n_sequences,), optional
+        How often each sequence counts.
+    """
+    shapes, probabilities = likely_shapes(mean, std, weights)
+    grid = FARTHEST_R * np.sinh(np.linspace(-4.0, 4.0, N_GRID)) / np.sinh(4.0)
+    density = sum(
+        share * np.exp(shape_log_density(grid, shape))
+        for share, shape in zip(probabilities, shapes, strict=True)
+        if share > LEAST_WEIGHT
+    )
+    return stretch * quantiles_of(grid, density)
+
+
+def likely_shapes(mean: np.ndarray, std: np.ndarray, weights: np.ndarray | None = None) -> tuple:
+    """Shapes (N_DRAWS, 4), and their probabilities given the posteriors of the sequences."""
+    nodes, share = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
+    r = mean[:, None] + std[:, None] * nodes
+    log_old = np.log(share / share.sum()) - log_normal_density(r)
+    weights = np.ones(len(r)) if weights is None else weights
+
+    def log_posterior(shapes):
+        log_new = shape_log_density(r, shapes[..., None, None, :])
+        log_likelihood = logsumexp(log_new + log_old, axis=-1) @ weights
+        return log_likelihood - 0.5 * np.sum(shapes**2, axis=-1)
+
+    best = minimize(lambda shape: -log_posterior(shape), np.zeros(4), method="BFGS")
+    return _sample(log_posterior, best.x, best.hess_inv)
+
+
+def _sample(log_posterior, centre: np.ndarray, cov: np.ndarray) -> tuple:
+    """Student t draws and their weights; the moments of one round shape the next."""
+    uniform = np.clip(Sobol(5, rng=np.random.default_rng(0)).random(N_DRAWS), 1e-9, 1.0 - 1e-9)
+    scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(uniform[:, 4], DEGREES_OF_FREEDOM))
+    t = ndtri(uniform[:, :4]) * scale[:, None]
+    half = 0.5 * (DEGREES_OF_FREEDOM + 4)
+    log_proposal = -half * np.log1p(np.sum(t**2, axis=1) / DEGREES_OF_FREEDOM)
+    for _ in range(N_ROUNDS):
+        # No direction is much wider than under the prior, or has no width.
+        variance, axes = np.linalg.eigh(0.5 * (cov + cov.T))
+        root = (axes * np.sqrt(np.clip(variance, 1e-4, 2.0))) @ axes.T
+        shapes = centre + t @ root
+        log_weights = log_posterior(shapes) - log_proposal
+        weights = np.exp(log_weights - log_weights.max())
+        weights /= weights.sum()
+        centre = weights @ shapes
+        cov = (shapes - centre).T @ (weights[:, None] * (shapes - centre))
+    return shapes, weights
+
+
+def quantiles_of(r: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """Quantiles at the probabilities Phi(NODES) of a density tabulated at r."""
+    below = cumulative_trapezoid(density, r, initial=0.0)
+    above = -cumulative_trapezoid(density[::-1], r[::-1], initial=0.0)[::-1]
+    total = below[-1]
+    # Each tail by its own sum: the other's rounding would drown it.
+    with np.errstate(divide="ignore"):
+        v = np.where(below < above, ndtri(below / total), -ndtri(above / total))
+    inside = np.flatnonzero(np.abs(v) < FARTHEST + 1.0)
+    return np.interp(NODES, v[inside], r[inside]) + LEAST_SLOPE * NODES
