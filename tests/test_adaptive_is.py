@@ -9,7 +9,7 @@ from small_families import draw_sequences, each, make_family
 
 from mtds_sklearn._sequences import pack_sequences, select_sequences
 from mtds_sklearn.inference import _adaptive_is
-from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn.inference._adaptive_is import Pool, _last_or_resampled, infer
 from mtds_sklearn.inference._draws import N_DRAWS, make_draws
 from mtds_sklearn.learning._shapes import quantiles_of, shape_log_density
 from mtds_sklearn.model._latent_prior import LatentPrior, log_prior_density
@@ -161,6 +161,28 @@ def test_weighted_points_are_the_posterior(rng, monkeypatch, share):
     else:
         np.testing.assert_allclose(posterior.log_weights, -np.log(N_DRAWS))
         assert (posterior.ess > 1.5 * N_DRAWS).all()
+
+
+@pytest.mark.parametrize("missed", [0.0, 0.01])
+def test_a_mode_that_the_last_round_missed_is_kept(missed):
+    """Its weights alone would never tell: all that it drew is weighted evenly."""
+    n = 200
+    found = np.where(np.arange(n) < n // 2, 0.0, 10.0)  # by the first round
+    z = np.concatenate([found, np.zeros(n)])[None, None]
+    there = z[0, 0] > 5.0
+    target = np.where(there, 2.0 * missed / (1.0 - missed), 1.0)
+    densities = np.stack([np.ones(2 * n), np.where(there, 1e-12, 2.0)])[:, None]
+    pool = Pool(
+        z, np.log(np.maximum(target, 1e-300))[None], np.ones((1, 2 * n)), (None, None), densities
+    )
+    weights = (target / densities[:, 0].mean(axis=0))[None]
+    points, kept = _last_or_resampled(
+        z, weights / weights.sum(), pool, np.log(weights.mean(axis=1))
+    )
+    share = kept[points[:, 0] > 5.0].sum()
+    expected = weights[0, there].sum() / weights.sum()
+    assert abs(share - expected) <= 1.0 / n
+    assert (share > 0.0) == (missed > 0.0)
 
 
 def test_many_rounds_agree_with_the_grid(rng, monkeypatch):

@@ -44,6 +44,9 @@ from mtds_sklearn.model._task_map import Family
 TARGET_SHARE, PATIENCE, TARGET_TOGETHER = 0.75, 6, 1.5
 # Where the first proposals are given, a smaller share says that they missed the posterior.
 LOST_SHARE = 0.05
+# A proposal misses what it draws so many times too seldom; the last round is not used alone if it
+# misses more than such a share of the posterior.
+RARE, MOST_MISSED = 20.0, 2e-4
 # Rounds whose points are used together.
 WINDOW = 4
 # Sequences that are worked on together: their points stay in the cache.
@@ -233,7 +236,7 @@ def _summary(pool: Pool, coordinates: Coordinates, draws: Draws) -> Posterior:
     mean = z @ weights[:, :, None]
     centred = z - mean
     cov = (centred * weights[:, None]) @ np.swapaxes(centred, 1, 2)
-    kept, kept_weights = _last_or_resampled(z, weights, _last_log_weights(pool, n_draws))
+    kept, kept_weights = _last_or_resampled(z, weights, pool, evidence)
     return Posterior(
         np.ascontiguousarray(np.swapaxes(kept, 1, 2)),
         np.log(np.maximum(kept_weights, 1e-300)),
@@ -244,13 +247,17 @@ def _summary(pool: Pool, coordinates: Coordinates, draws: Draws) -> Posterior:
     )
 
 
-def _last_or_resampled(z: np.ndarray, weights: np.ndarray, last_log_weights: np.ndarray) -> tuple:
+def _last_or_resampled(z: np.ndarray, weights: np.ndarray, pool: Pool, evidence) -> tuple:
     """The points of the last round where they are good alone, else points resampled from all."""
-    n_draws = last_log_weights.shape[1]
+    n_draws = z.shape[2] // len(pool.proposals)
+    last_log_weights = _last_log_weights(pool, n_draws)
     last = np.exp(last_log_weights - last_log_weights.max(axis=1, keepdims=True))
     last /= last.sum(axis=1, keepdims=True)
     points = z[:, :, -n_draws:].copy()
     poor = effective_sample_size(last_log_weights) < TARGET_SHARE * n_draws
+    # A mode that earlier rounds found can be missing from the last without a trace in its weights.
+    rare = pool.log_target - np.log(pool.densities[-1]) > np.log(RARE) + evidence[:, None]
+    poor |= np.sum(weights * rare, axis=1) > MOST_MISSED
     picks = systematic(weights[poor], n_draws)[:, None]
     points[poor] = np.take_along_axis(z[poor], picks, axis=2)
     last[poor] = 1.0 / n_draws

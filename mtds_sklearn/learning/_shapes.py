@@ -21,8 +21,7 @@ samples of the shape.
 
 import numpy as np
 from scipy.integrate import cumulative_trapezoid
-from scipy.optimize import minimize
-from scipy.special import gammaln, logsumexp, ndtri
+from scipy.special import gammaln, ndtri
 from scipy.stats import chi2
 from scipy.stats.qmc import Sobol
 
@@ -30,11 +29,13 @@ from mtds_sklearn.model._latent_prior import FARTHEST, NODES, log_normal_density
 
 FLOOR = 0.05
 QUADRATURE_NODES = 5
-# Importance sampling of shapes: draws of a round, and rounds.
-N_DRAWS, N_ROUNDS = 256, 2
+# Newton's method for the most likely shape: step of differences (wide: the likelihood has kinks),
+# iterations, halvings of a step.
+DIFFERENCE, NEWTON_STEPS, HALVINGS = 0.05, 30, 8
+# Importance sampling of shapes around it: draws of a round, and rounds.
+N_DRAWS, N_ROUNDS, DEGREES_OF_FREEDOM = 256, 2, 6
 # Draws of less than this share of the weight are left out of the average.
 LEAST_WEIGHT = 1e-4
-DEGREES_OF_FREEDOM = 6
 # Where the averaged density is computed: r = +-FARTHEST_R at most, closer together near zero.
 FARTHEST_R, N_GRID = 20.0, 2001
 # Rise by which a table of quantiles is made strictly increasing.
@@ -43,14 +44,19 @@ LEAST_SLOPE = 1e-6
 
 def shape_log_density(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """log p(r | shape) of r, broadcast against shapes (..., 4)."""
+    pieces = np.log1p(-FLOOR) + _two_piece(r, shape)
+    return np.logaddexp(pieces, np.log(FLOOR) + log_normal_density(r))
+
+
+def _two_piece(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Log density without the floor."""
     location, log_left, log_right, log_power = np.moveaxis(shape, -1, 0)
     left, right = np.sqrt(2.0) * np.exp(log_left), np.sqrt(2.0) * np.exp(log_right)
     power = 2.0 * np.exp(log_power)
     u = np.where(r < location, (location - r) / left, (r - location) / right)
     # Far out the power overflows; there only the floor is left.
     with np.errstate(over="ignore"):
-        piece = -(u**power) - np.log(left + right) - gammaln(1.0 + 1.0 / power)
-    return np.logaddexp(np.log1p(-FLOOR) + piece, np.log(FLOOR) + log_normal_density(r))
+        return -(u**power) - np.log(left + right) - gammaln(1.0 + 1.0 / power)
 
 
 def predictive_quantiles(
@@ -81,16 +87,50 @@ def likely_shapes(mean: np.ndarray, std: np.ndarray, weights: np.ndarray | None 
     """Shapes (N_DRAWS, 4), and their probabilities given the posteriors of the sequences."""
     nodes, share = np.polynomial.hermite_e.hermegauss(QUADRATURE_NODES)
     r = mean[:, None] + std[:, None] * nodes
-    log_old = np.log(share / share.sum()) - log_normal_density(r)
+    log_old, share = log_normal_density(r), share / share.sum()
     weights = np.ones(len(r)) if weights is None else weights
 
     def log_posterior(shapes):
-        log_new = shape_log_density(r, shapes[..., None, None, :])
-        log_likelihood = logsumexp(log_new + log_old, axis=-1) @ weights
-        return log_likelihood - 0.5 * np.sum(shapes**2, axis=-1)
+        ratio = np.exp(_two_piece(r, shapes[:, None, None]) - log_old) @ share
+        log_likelihood = np.log(FLOOR + (1.0 - FLOOR) * ratio) @ weights
+        return log_likelihood - 0.5 * np.sum(shapes**2, axis=1)
 
-    best = minimize(lambda shape: -log_posterior(shape), np.zeros(4), method="BFGS")
-    return _sample(log_posterior, best.x, best.hess_inv)
+    return _sample(log_posterior, *_mode(log_posterior))
+
+
+def _mode(log_posterior) -> tuple:
+    """The most likely shape (4,), and the inverse curvature (4, 4) there.
+
+    Ascended until only rounding is left, so that what follows is a smooth function of the data.
+    """
+    shape, lengths = np.zeros(4), 0.5 ** np.arange(HALVINGS)[:, None]
+    for _ in range(NEWTON_STEPS):
+        gradient, curvature = _derivatives(log_posterior, shape)
+        variance, axes = np.linalg.eigh(curvature)
+        inverse = (axes / np.maximum(variance, 0.5)) @ axes.T  # the prior alone has curvature 1
+        trials = shape + lengths * np.clip(inverse @ gradient, -1.0, 1.0)
+        values = log_posterior(np.vstack([shape, trials]))
+        best = np.argmax(values[1:])
+        if values[1 + best] <= values[0]:
+            break
+        shape = trials[best]
+    return shape, inverse
+
+
+def _derivatives(function, x: np.ndarray) -> tuple:
+    """Gradient, and minus the Hessian, by central differences in one call."""
+    first, second = np.triu_indices(len(x))
+    unit = DIFFERENCE * np.eye(len(x))
+    signs = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    steps = signs[:, 0, None, None] * unit[first] + signs[:, 1, None, None] * unit[second]
+    ends = np.stack([unit, -unit])
+    values = function(x + np.vstack([*ends, *steps]))
+    up, down = values[: 2 * len(x)].reshape(2, -1)
+    corners = values[2 * len(x) :].reshape(4, -1)
+    curvature = np.empty((len(x), len(x)))
+    mixed = -(corners[0] - corners[1] - corners[2] + corners[3]) / (4.0 * DIFFERENCE**2)
+    curvature[first, second] = curvature[second, first] = mixed
+    return (up - down) / (2.0 * DIFFERENCE), curvature
 
 
 def _sample(log_posterior, centre: np.ndarray, cov: np.ndarray) -> tuple:
@@ -101,10 +141,9 @@ def _sample(log_posterior, centre: np.ndarray, cov: np.ndarray) -> tuple:
     half = 0.5 * (DEGREES_OF_FREEDOM + 4)
     log_proposal = -half * np.log1p(np.sum(t**2, axis=1) / DEGREES_OF_FREEDOM)
     for _ in range(N_ROUNDS):
-        # No direction is much wider than under the prior, or has no width.
-        variance, axes = np.linalg.eigh(0.5 * (cov + cov.T))
-        root = (axes * np.sqrt(np.clip(variance, 1e-4, 2.0))) @ axes.T
-        shapes = centre + t @ root
+        # No direction has no width, or is much wider than under the prior.
+        variance, axes = np.linalg.eigh(cov)
+        shapes = centre + t @ (axes * np.sqrt(np.clip(variance, 1e-4, 2.0))) @ axes.T
         log_weights = log_posterior(shapes) - log_proposal
         weights = np.exp(log_weights - log_weights.max())
         weights /= weights.sum()
