@@ -299,7 +299,7 @@ def test_a_learning_curve_is_streamed(data):
             data.y,
             train_sizes=[160, 640],  # whole sequences of 40 rows
             cv=GroupKFold(3),
-            scoring=ForecastScorer(15),
+            scoring=ForecastScorer(5),
             exploit_incremental_learning=True,
             params=rows,
             error_score="raise",
