@@ -4,6 +4,7 @@ How the figures look, no test can tell: whoever changes them looks at them.
 """
 
 import sys
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from mtds_sklearn.display import (
     RelevanceDisplay,
 )
 from mtds_sklearn.display._drawing import latent_directions
+from mtds_sklearn.learning._gain import with_noise_states
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -60,7 +62,7 @@ def model(train):
 def driven():
     """A family with an input and a learned response to it."""
     data = make_input_driven(12, 30, random_state=0)
-    model = MTLDSRegressor(n_states=2, latent_dim=1, n_init=1, random_state=0)
+    model = MTLDSRegressor(2, 1, n_init=1, disturbance="none", random_state=0)
     return model.fit(data.X, data.y, groups=data.groups, times=data.times), data
 
 
@@ -310,6 +312,26 @@ def test_family_moves_along_one_direction_only(model):
     assert pole.imag > 0  # of a pair
     predicted = 2 * pole.real * own[1:-1] - abs(pole) ** 2 * own[:-2]
     assert_allclose(own[2:], predicted, atol=1e-9)
+
+
+def test_poles_of_coloured_noise_are_not_those_of_the_family(model):
+    family = model.task_map_
+    noisy = copy(model)
+    noisy.task_map_ = with_noise_states(family)
+    X = np.zeros((20, 1))
+    with_noise = FamilyDisplay.from_estimator(noisy, X)
+    assert_allclose(with_noise.poles, FamilyDisplay.from_estimator(model, X).poles)
+    assert with_noise.poles.shape[-1] == 2
+
+
+def test_a_family_without_states_has_no_poles(rng):
+    """Constant levels: nothing moves."""
+    groups = np.repeat(np.arange(20), 10)
+    y = rng.standard_normal(20)[groups] + 0.1 * rng.standard_normal(200)
+    X = np.zeros((200, 1))
+    still = MTLDSRegressor(2, 1, n_init=1, random_state=0).fit(X, y, groups=groups)
+    assert still.n_states_ == 0
+    assert FamilyDisplay.from_estimator(still, X[:10], n_directions=1).poles.shape[-1] == 0
 
 
 def test_responses_are_to_one_unit_of_the_input(driven):

@@ -14,7 +14,7 @@ from mtds_sklearn.display._drawing import (
 )
 from mtds_sklearn.estimators._checks import check_levels
 from mtds_sklearn.model._lds import lds_from_natural
-from mtds_sklearn.model._task_map import natural_parameters
+from mtds_sklearn.model._task_map import Family, natural_parameters
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 POLE_MARGIN = 0.06
@@ -25,7 +25,8 @@ class FamilyDisplay:
 
     One row of axes for each direction. Along it the family moves from quantile to quantile of the
     training sequences, while all other coordinates stay at their medians. Left the outputs without
-    noise; then the poles, the eigenvalues of A, with the unit circle (only upper halves: poles
+    noise; then the poles, the eigenvalues of A (those
+    of coloured noise left out), with the unit circle (only upper halves: poles
     come in conjugate pairs); right, if there are inputs, the response to one unit of an input in
     the first row.
 
@@ -120,8 +121,7 @@ class FamilyDisplay:
         for j in range(n_directions):
             z[j, :, j] = np.quantile(coordinates[:, j], levels)
         z = (z @ directions.T).reshape(-1, len(directions))
-        psi = natural_parameters(estimator.task_map_, z)
-        poles = np.linalg.eigvals(lds_from_natural(psi, estimator.task_map_.chart.shape).A)
+        poles = _poles(estimator.task_map_, z)
         lead = (n_directions, len(levels), -1)
 
         def run(inputs):
@@ -178,15 +178,22 @@ class FamilyDisplay:
 
     def _label(self) -> None:
         circle = np.exp(1j * np.linspace(0.0, np.pi, 200))
-        low, high = self.poles.real.min() - POLE_MARGIN, self.poles.real.max() + POLE_MARGIN
+        low = np.min(self.poles.real, initial=1.0) - POLE_MARGIN
+        high = np.max(self.poles.imag, initial=0.0) + 2 * POLE_MARGIN
         for j, row in enumerate(self.axes_):
             row[0].set_ylabel(f"direction {j + 1}:  y")
             row[1].plot(circle.real, circle.imag, color="0.7", linewidth=1, zorder=0)
-            row[1].set(xlim=(low, max(high, 1.02)), ylabel="imaginary part")
-            row[1].set_ylim(-POLE_MARGIN, max(self.poles.imag.max(), 0.0) + 2 * POLE_MARGIN)
+            row[1].set(xlim=(low, 1.02), ylim=(-POLE_MARGIN, high), ylabel="imaginary part")
         bottom = ["time step", "real part of the poles", "steps after an impulse"]
         for ax, label in zip(self.axes_[-1], bottom, strict=False):
             ax.set_xlabel(label)
         if self.responses is not None:
             for row in self.axes_:
                 row[2].set_ylabel("response")
+
+
+def _poles(family: Family, z: np.ndarray) -> np.ndarray:
+    """Poles (..., n_states) of the systems at z, those of coloured noise left out."""
+    A = lds_from_natural(natural_parameters(family, z), family.chart.shape).A
+    n = family.chart.n_noise
+    return np.linalg.eigvals(A[..., n:, n:])
