@@ -35,6 +35,7 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 autosummary_generate = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 default_role = "literal"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -45,6 +46,7 @@ html_title = "mtds-sklearn"
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
+    "header_links_before_dropdown": 4,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "navbar_end": ["theme-switcher"],

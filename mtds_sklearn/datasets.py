@@ -10,7 +10,7 @@ Every maker returns a `sklearn.utils.Bunch` whose rows are time steps, sequence 
 - ``parameters``: dict of arrays, one row per sequence
 - ``noise_std`` float and ``DESCR`` str
 
-The parameters of the linear families contain the true system ``A B C D offset x0``, with
+The parameters of the linear families contain the true system ``A B C D offset x0``::
 
     s_1 = x0;  x_t = s_t + B u_t;  mean_t = C x_t + D u_t + offset;  s_{t+1} = A x_t.
 

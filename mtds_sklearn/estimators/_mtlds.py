@@ -49,7 +49,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     """Multi-task linear dynamical system: sequences that share how their dynamics differ.
 
     Every sequence i is a linear dynamical system of its own, whose parameters lie on a plane that
-    all sequences share,
+    all sequences share::
 
         z_i ~ N(0, I),   theta_i = W z_i + b,
         x_t = s_t + B u_t,   s_1 = x0,   s_{t+1} = A x_t,
