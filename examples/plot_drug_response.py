@@ -16,6 +16,7 @@ import numpy as np
 
 from mtds_sklearn import ForecastScorer, MTLDSRegressor, PooledLDS, mask_future
 from mtds_sklearn.datasets import make_drug_response
+from mtds_sklearn.display import FamilyDisplay, LatentSpaceDisplay
 
 train = make_drug_response(n_sequences=60, random_state=0)
 test = make_drug_response(n_sequences=30, random_state=1)
@@ -90,4 +91,21 @@ for ax, label in zip(axes[:, 0], names, strict=True):
 figure.align_ylabels(axes[:, 0])
 handles, labels = axes[0, 0].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+
+# %%
+# The family of patients
+# ----------------------
+# How blood pressure responds to one minute of infusion (right), and what changes along the two
+# strongest directions of the family. The inputs are those of the patient above.
+
+model = models["multi-task"]
+FamilyDisplay.from_estimator(model, test.X[own], n_directions=2)
+
+# %%
+# Where the training patients lie in this plane, with ellipses that hold half of the posterior.
+# The colour is something that the model was not told: the blood pressure of each before the drug.
+
+LatentSpaceDisplay.from_estimator(
+    model, values=train.parameters["offset"][:, 0], name="true blood pressure at rest, mmHg"
+)
 plt.show()

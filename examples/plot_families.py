@@ -13,7 +13,7 @@ import numpy as np
 
 from mtds_sklearn import MTLDSRegressor
 from mtds_sklearn.datasets import make_bouncing_balls, make_oscillators
-from mtds_sklearn.display import FamilyDisplay, RelevanceDisplay
+from mtds_sklearn.display import FamilyDisplay, LowerBoundDisplay, RelevanceDisplay
 
 families = {
     "bouncing balls": make_bouncing_balls(60, 60, random_state=0),
@@ -111,4 +111,10 @@ FamilyDisplay.from_estimator(models["two oscillators"], no_input, n_directions=4
 # amplitudes are the same in all sequences.
 
 RelevanceDisplay.from_estimator(models["two oscillators"])
+
+# %%
+# And how all this was learned: first without any state, then block by block. A block is kept if
+# the evidence rises.
+
+LowerBoundDisplay.from_estimator(models["two oscillators"])
 plt.show()

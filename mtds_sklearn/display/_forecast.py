@@ -66,8 +66,8 @@ class ForecastDisplay:
     >>> y = np.array([0.0, 1.0, 2.0, 3.0])
     >>> known = np.array([0.0, 1.0, np.nan, np.nan])
     >>> display = ForecastDisplay(y, y, y_context=known)
-    >>> display.plot().lines_[0, 0].get_xdata()  # doctest: +SKIP
-    array([2, 3])
+    >>> display.plot().lines_[0, 0].get_ydata()
+    array([2., 3.])
     """
 
     def __init__(
