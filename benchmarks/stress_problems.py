@@ -12,6 +12,9 @@ import numpy as np
 from numpy.random import RandomState
 
 
+MOST_VALUES = 3000  # so that a problem takes a second
+
+
 class Problem(NamedTuple):
     """Rows to learn from, rows to forecast, and the parameters of estimators."""
 
@@ -27,6 +30,7 @@ def draw_problem(seed: int) -> Problem:
     n_sequences, n_test = _log_uniform(rng, 1, 60), 3
     n_inputs, n_outputs = rng.randint(4), rng.randint(1, 6)
     longest = _log_uniform(rng, 1, 100)
+    n_sequences = min(n_sequences, max(1, MOST_VALUES // (longest * n_outputs)))
     shortest = longest if rng.random_sample() < 0.5 else _log_uniform(rng, 1, longest)
     lengths = rng.randint(shortest, longest + 1, n_sequences + n_test)
     kinds = rng.choice(list(KINDS), n_outputs)
@@ -54,7 +58,9 @@ def draw_problem(seed: int) -> Problem:
     parameters = {
         "n_states": n_states,
         "latent_dim": min(latent_dim, n_states + 1),  # theta must not be smaller
-        "transition": rng.choice(["modal", "cayley"], p=[0.8, 0.2]),
+        "transition": str(rng.choice(["modal", "cayley"], p=[0.8, 0.2])),
+        "disturbance": str(rng.choice(["none", "innovations", "auto"], p=[0.4, 0.4, 0.2])),
+        "sequence_noise": bool(rng.random_sample() < 0.3),
     }
     return Problem(
         _stack(inputs[:n_sequences], outputs[:n_sequences], 0),
