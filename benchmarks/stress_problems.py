@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import RandomState
 
-
 MOST_VALUES = 3000  # so that a problem takes a second
 
 
