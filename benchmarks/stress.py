@@ -121,6 +121,7 @@ def run(seed: int, names: list[str], raising: bool = False) -> list[dict]:
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", ".*rests on fewer")
             warnings.filterwarnings("ignore", ".*got 1 sequence")
+            warnings.filterwarnings("ignore", ".*standard deviations from the mean of y")
             try:
                 check(model, problem)
                 failed = ""

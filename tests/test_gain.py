@@ -188,6 +188,15 @@ def test_sequences_without_values_keep_the_prior(rng):
     assert np.all(found.posterior.mean[1:] != 0.0)
 
 
+def test_single_rows_leave_nothing_to_judge_forecasts_by(rng):
+    """A family of single rows keeps its noise, and gets the disturbance that was asked for."""
+    sequences, _ = draw_sequences(rng, decaying(rng), (1,) * 30)
+    assert disturbance_of(learn(sequences, disturbance="auto")[1].family) == "none"
+    _, found = learn(sequences, disturbance="innovations", sequence_noise=True)
+    assert np.isinf(found.family.noise_dof)
+    assert np.all(np.isfinite(found.family.bias))
+
+
 def test_forecasts_of_the_rest_do_not_see_it(rng):
     """Densities rest on the first rows: what comes later moves its own density only."""
     family = decaying(rng)

@@ -86,6 +86,8 @@ def _best_forecaster(sequences, learned: Learned | None, found: list, draws: Dra
     """The best of the found; or the learned one where that is no worse, give or take chance."""
     sample = spread_sample(sequences, JUDGED_SEQUENCES)
     densities = [forecast_densities(sample, each.family, draws) for each in found]
+    if len(densities[0]) == 0:  # sequences of a single row: nothing is left to forecast
+        return found[0] if learned is None else learned
     best = int(np.argmax([np.mean(density) for density in densities]))
     if learned is not None:
         rise = densities[best] - forecast_densities(sample, learned.family, draws)
@@ -169,10 +171,8 @@ def add_levels(
         levels = fit_levels(base, other.family, other.posterior)
     family = other.family._replace(noise_std=levels.noise_std, noise_dof=levels.dof)
     sample = spread_sample(sequences, JUDGED_SEQUENCES)
-    before, after = (
-        np.mean(forecast_densities(sample, each, draws)) for each in (learned.family, family)
-    )
-    if np.isinf(levels.dof) or after <= before:
+    before, after = (forecast_densities(sample, each, draws) for each in (learned.family, family))
+    if np.isinf(levels.dof) or np.sum(after) <= np.sum(before):
         return learned
     return other._replace(family=family, level=levels.weights**-0.5)
 
