@@ -20,6 +20,7 @@ from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.inference._image import Image
 from mtds_sklearn.learning._disturbance import learn_rest
 from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, resume, theta_size
+from mtds_sklearn.learning._latents import reduce_latents
 from mtds_sklearn.model._task_map import Family
 
 # Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
@@ -27,6 +28,8 @@ Y_TRANSFORMS = [StrOptions(set(NAMES)), tuple, list, None]
 BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
 # Below this many sequences the optimum depends on the start, so that more starts are tried.
 FEW_SEQUENCES = 20
+# States that n_states="auto" may find.
+MOST_STATES = 16
 
 
 class Units(NamedTuple):
@@ -96,7 +99,7 @@ def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
     if estimator.initial_state != "varying":
         varying = tuple(kind for kind in varying if kind != "x0")
     return Options(
-        n_states=estimator.n_states,
+        n_states=most_states(estimator),
         latent_dim=latent_dim,
         free=free,
         varying=varying,
@@ -105,7 +108,13 @@ def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
         tol=estimator.tol,
         disturbance=getattr(estimator, "disturbance", "none"),
         sequence_noise=getattr(estimator, "sequence_noise", False),
+        find_latents=getattr(estimator, "latent_dim", 0) == "auto",
     )
+
+
+def most_states(estimator) -> int:
+    """The limit of the number of states; growth ends long before it when it is "auto"."""
+    return MOST_STATES if estimator.n_states == "auto" else estimator.n_states
 
 
 def learn_best(
@@ -132,10 +141,14 @@ def learn_best(
         delayed(heard)(log, _grow, sequences, options, points, normals[i]) for i in range(n_init)
     )
     best = max(fits, key=lambda learned: learned.evidence)
+    if options.find_latents:
+        with one_blas_thread():
+            best = reduce_latents(sequences, best, options, points)
+        points = points[:, : best.family.loadings.shape[1]]
     if options.disturbance == "none" and not options.sequence_noise:
         return best
     with one_blas_thread():
-        return learn_rest(sequences, best, options, points, make_draws(options.latent_dim, seed))
+        return learn_rest(sequences, best, options, points, make_draws(points.shape[1], seed))
 
 
 def learn_again(sequences: PackedSequences, family: Family, options: Options, seed: int) -> Learned:

@@ -32,7 +32,8 @@ from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast
 from mtds_sklearn.learning._gain import disturbance_of
-from mtds_sklearn.learning._growth import theta_size
+from mtds_sklearn.learning._growth import Options, theta_size
+from mtds_sklearn.learning._latents import most_latents
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
@@ -61,10 +62,13 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
 
     Parameters
     ----------
-    n_states : int, default=4
-        Largest number of states. Fewer are used where more do not raise the evidence.
-    latent_dim : int, default=2
-        Dimension of z: how many independent ways there are for sequences to differ.
+    n_states : int or "auto", default=4
+        Largest number of states. Fewer are used where more do not raise the evidence; "auto" is 16,
+        which are more than growth needs for most families.
+    latent_dim : int or "auto", default=2
+        Dimension of z: how many independent ways there are for sequences to differ. "auto" begins
+        with 8 (with N sequences at most N - 1) and leaves out those that the outputs say next to
+        nothing of, while the evidence does not fall.
     transition : {"modal", "cayley"}, default="modal"
         Chart of the stable transition matrix: blocks of two states with two poles each, or a full
         contraction (fitted by converting a modal fit).
@@ -118,6 +122,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         standardised units.
     n_states_ : int
         Number of states found.
+    latent_dim_ : int
+        Dimension of z.
     disturbance_ : {"none", "noise", "gain"}
         What was found: nothing, coloured noise, or a gain on the states too.
     noise_std_ : ndarray of shape (n_outputs,)
@@ -182,8 +188,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_states": [Interval(Integral, 1, None, closed="left")],
-        "latent_dim": [Interval(Integral, 1, None, closed="left")],
+        "n_states": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "latent_dim": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "transition": [StrOptions({"modal", "cayley"})],
         "varying": [StrOptions({"all"}), tuple, list],
         "initial_state": [StrOptions({"varying", "shared", "zero"})],
@@ -238,8 +244,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
 
     def _fit_packed(self, sequences: PackedSequences, rng: np.random.RandomState) -> dict[str, Any]:
         n_sequences = len(sequences.labels)
-        options = make_options(self, self.latent_dim, self._varying_kinds())
-        self._check_latent_dim(sequences, options.free)
+        latent_dim = most_latents(n_sequences) if self.latent_dim == "auto" else self.latent_dim
+        options = make_options(self, latent_dim, self._varying_kinds())
+        self._check_latent_dim(sequences, options)
         if n_sequences == 1:
             warnings.warn(
                 f"{type(self).__name__} learns what differs between sequences, and got 1 sequence; "
@@ -280,6 +287,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         return {
             "task_map_": family,
             "n_states_": n_family_states(family.chart),
+            "latent_dim_": family.loadings.shape[1],
             "noise_std_": family.noise_std * units.scaling.output_scale,
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
@@ -342,11 +350,11 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             )
         return tuple(self.varying)
 
-    def _check_latent_dim(self, sequences: PackedSequences, free: tuple) -> None:
+    def _check_latent_dim(self, sequences: PackedSequences, options: Options) -> None:
         size = theta_size(
-            self.n_states, sequences.inputs.shape[1], sequences.outputs.shape[1], free
+            options.n_states, sequences.inputs.shape[1], sequences.outputs.shape[1], options.free
         )
-        if self.latent_dim > size:
+        if self.latent_dim != "auto" and self.latent_dim > size:
             raise ValueError(
                 f"{type(self).__name__}: latent_dim must be at most {size}, the number of entries "
                 f"of theta with n_states={self.n_states}, {sequences.inputs.shape[1]} inputs and "

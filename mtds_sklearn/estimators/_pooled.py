@@ -41,8 +41,8 @@ class PooledLDS(StreamingMixin, BaseLDS):
 
     Parameters
     ----------
-    n_states : int, default=4
-        Largest number of states; fewer are used where more do not raise the evidence.
+    n_states : int or "auto", default=4
+        Largest number of states; fewer are used where more do not raise the evidence. "auto" is 16.
     transition : {"modal", "cayley"}, default="modal"
         Chart of the stable transition matrix; see `MTLDSRegressor`.
     initial_state : {"shared", "zero"}, default="shared"
@@ -110,7 +110,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "n_states": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "transition": [StrOptions({"modal", "cayley"})],
         "initial_state": [StrOptions({"shared", "zero"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],

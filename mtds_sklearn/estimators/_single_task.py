@@ -41,8 +41,8 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
 
     Parameters
     ----------
-    n_states : int, default=4
-        Largest number of states; fewer are used where more do not raise the evidence.
+    n_states : int or "auto", default=4
+        Largest number of states; fewer are used where more do not raise the evidence. "auto" is 16.
     unseen : {"pooled", "raise"}, default="pooled"
         What to forecast for a sequence that `fit` did not see and of which nothing is known: what
         one system for all training sequences says, or a ValueError.
@@ -104,7 +104,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "n_states": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "unseen": [StrOptions({"pooled", "raise"})],
         "transition": [StrOptions({"modal", "cayley"})],
         "initial_state": [StrOptions({"varying", "zero"})],

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from mtds_sklearn._progress import LOGGER, shown
 from mtds_sklearn._sequences import PackedSequences, resolve_rows, select_sequences
-from mtds_sklearn.estimators._fitting import Units, one_blas_thread, standardize
+from mtds_sklearn.estimators._fitting import Units, most_states, one_blas_thread, standardize
 from mtds_sklearn.estimators._memory_of_rows import starts_of
 from mtds_sklearn.estimators._weights import weigh_sequences
 from mtds_sklearn.inference._draws import make_draws
@@ -162,7 +162,7 @@ def next_step(
     def grown(*state):
         return grow_stream(*state, varying=varying, rng=rng)
 
-    room = can_grow(stream.family, estimator.n_states)
+    room = can_grow(stream.family, most_states(estimator))
     with one_blas_thread():
         step = learn_minibatch(stream, scaled, points, grown if room else None)
     if step.is_strange:

@@ -53,6 +53,8 @@ class Options(NamedTuple):
         What to learn after growth; see `_disturbance`.
     sequence_noise : bool
         Whether noise levels may differ between sequences.
+    find_latents : bool
+        Whether latent_dim is only where to begin; see `_latents`.
     """
 
     n_states: int
@@ -64,6 +66,7 @@ class Options(NamedTuple):
     tol: float
     disturbance: str = "none"
     sequence_noise: bool = False
+    find_latents: bool = False
 
 
 class Stage(NamedTuple):
