@@ -108,7 +108,8 @@ BAD_PARAMETERS = {
     ),
     "n_states": (
         {"n_states": 0},
-        r"The 'n_states' parameter of {who} must be an int in the range \[1, inf\). Got 0",
+        r"The 'n_states' parameter of {who} must be a str among {'auto'} or an int in the range "
+        r"\[1, inf\). Got 0",
     ),
     "max_iter": ({"max_iter": 0}, "The 'max_iter' parameter of {who} must .* Got 0"),
     "tol": ({"tol": -1.0}, "The 'tol' parameter of {who} must .* Got -1.0"),
@@ -127,7 +128,7 @@ BAD_OWN_PARAMETERS = {
     ),
     "no latents": (
         MTLDSRegressor(1, 0),
-        r"'latent_dim' parameter of MTLDSRegressor must be an int in the range \[1, inf\). Got 0",
+        r"'latent_dim' parameter of MTLDSRegressor must .* an int in the range \[1, inf\). Got 0",
     ),
     "no starts": (MTLDSRegressor(n_init=0), "The 'n_init' parameter of MTLDSRegressor .* Got 0"),
     "an initial state that varies": (
