@@ -23,6 +23,7 @@ FILE_LEVELS = {
     "_rows": 1,
     "_scaling": 1,
     "_sequences": 1,
+    "_threads": 1,
     "_transform_fit": 1,
     "_transforms": 1,
     "_values": 1,

@@ -9,10 +9,12 @@ import numpy as np
 
 from mtds_sklearn import _kernels
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._threads import run_split
 from mtds_sklearn.model._likelihood import (
     Evaluations,
     evaluations,
     predicted_outputs,
+    sensitivity_work,
     squared_residuals,
 )
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
@@ -45,11 +47,16 @@ def climb(
     z = np.array(z, order="C")
     objective = np.empty(len(z))
     hessian = np.empty((len(z), z.shape[1], z.shape[1]))
-    _kernels.maximize_latent(
-        z, bias, loadings, run.first_row, run.n_rows, run.data, tuple(chart.shape), chart.gain,
-        chart.active, chart.bounds, family.noise_std**-2.0, max_steps, tol, objective,
-        hessian,
+    setting = (
+        run.data, tuple(chart.shape), chart.gain, chart.active, chart.bounds,
+        family.noise_std**-2.0, max_steps, tol,
     )  # fmt: skip
+
+    def some(part: slice) -> None:
+        rows, found = (run.first_row[part], run.n_rows[part]), (objective[part], hessian[part])
+        _kernels.maximize_latent(z[part], bias, loadings, *rows, *setting, *found)
+
+    run_split(some, len(z), max_steps * sensitivity_work(run, chart))
     return z, objective, hessian
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mtds_sklearn import _particle_kernels
 from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._threads import run_split
 from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
 from mtds_sklearn.model._lds import Shape, is_modal, modal_entries, transition_matrix
 from mtds_sklearn.model._likelihood import (
@@ -16,6 +17,7 @@ from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
     level_weights,
+    row_work,
     student_log_density,
     theta_quantities,
 )
@@ -75,10 +77,15 @@ def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
     psi = particle_parameters(target.family, latents(target.coordinates, v))
     run = evaluations(target.sequences)
     squared = np.empty((len(psi), chart.shape.n_outputs, v.shape[2]))
-    _particle_kernels.squared_residuals(
-        particle_transitions(psi, chart.shape), psi, run.first_row, run.n_rows, run.data,
-        tuple(chart.shape), chart.gain, squared,
-    )  # fmt: skip
+    transitions, shape = particle_transitions(psi, chart.shape), tuple(chart.shape)
+
+    def some(part: slice) -> None:
+        rows = (run.first_row[part], run.n_rows[part])
+        _particle_kernels.squared_residuals(
+            transitions[part], psi[part], *rows, run.data, shape, chart.gain, squared[part]
+        )
+
+    run_split(some, len(psi), float(run.n_rows.sum()) * v.shape[2] * row_work(chart))
     squared, family = np.moveaxis(squared, 1, 2), target.family
     if np.isinf(family.noise_dof):
         density = gaussian_log_density(

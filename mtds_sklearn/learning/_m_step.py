@@ -130,7 +130,7 @@ def m_step(
     sequences: PackedSequences,
     family: Family,
     posterior: TaskPosterior,
-    n_steps: int = 2,
+    n_steps: int = 1,
     damping: float = 1e-4,
     moving: np.ndarray | None = None,
 ) -> tuple:

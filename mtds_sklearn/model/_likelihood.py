@@ -24,6 +24,7 @@ from scipy.special import gammaln
 
 from mtds_sklearn import _kernels
 from mtds_sklearn._sequences import PackedSequences, value_precision
+from mtds_sklearn._threads import run_split
 from mtds_sklearn.model._chart import Chart
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -123,11 +124,20 @@ def level_weights(
 
 def squared_residuals(psi: np.ndarray, run: Evaluations, chart: Chart) -> np.ndarray:
     """Sums (n_evaluations, n_outputs) of weighted squares, psi (n_evaluations, n_natural)."""
-    out = np.empty((len(psi), chart.shape.n_outputs))
-    _kernels.squared_residuals(
-        psi, run.first_row, run.n_rows, run.data, tuple(chart.shape), chart.gain, out
-    )
+    out, shape = np.empty((len(psi), chart.shape.n_outputs)), tuple(chart.shape)
+
+    def some(part: slice) -> None:
+        rows = (run.first_row[part], run.n_rows[part])
+        _kernels.squared_residuals(psi[part], *rows, run.data, shape, chart.gain, out[part])
+
+    run_split(some, len(psi), float(run.n_rows.sum()) * row_work(chart))
     return out
+
+
+def row_work(chart: Chart) -> float:
+    """Multiplications of one row, roughly."""
+    n, m, p, block = chart.shape
+    return n * (min(block, n) + m + p) + p * (n + m)
 
 
 def log_likelihood(
@@ -221,8 +231,20 @@ def theta_quantities(
         np.zeros((count, n_active, n_active)),
     )
     weight = np.ones(count) if weight is None else weight
-    _kernels.gauss_newton_theta(
-        psi, run.first_row, run.n_rows, weight, run.data, tuple(chart.shape), chart.gain,
-        chart.active, chart.bounds, noise_std**-2.0, *out,
+    setting = (
+        run.data, tuple(chart.shape), chart.gain, chart.active, chart.bounds, noise_std**-2.0
     )  # fmt: skip
+
+    def some(part: slice) -> None:
+        rows = (run.first_row[part], run.n_rows[part], weight[part])
+        _kernels.gauss_newton_theta(psi[part], *rows, *setting, *(array[part] for array in out))
+
+    run_split(some, count, sensitivity_work(run, chart))
     return out
+
+
+def sensitivity_work(run: Evaluations, chart: Chart) -> float:
+    """Multiplications of the sensitivities of all evaluations and their squares, roughly."""
+    n_active = len(chart.active)
+    row = row_work(chart) + n_active * (2.0 * chart.shape.block + chart.shape.n_outputs * n_active)
+    return float(run.n_rows.sum()) * row
