@@ -120,8 +120,12 @@ def test_sizes_are_found():
     data = make_oscillators(20, 40, n_oscillators=1, random_state=0)
     new = make_oscillators(30, 40, n_oscillators=1, random_state=1)
     rows = {"groups": data.groups, "times": data.times}
-    found = MTLDSRegressor("auto", "auto", n_init=1, random_state=0).fit(data.X, data.y, **rows)
-    given = MTLDSRegressor(2, 2, n_init=1, random_state=0).fit(data.X, data.y, **rows)
+    found = MTLDSRegressor("auto", "auto", n_init=1, disturbance="none", random_state=0).fit(
+        data.X, data.y, **rows
+    )
+    given = MTLDSRegressor(2, 2, n_init=1, disturbance="none", random_state=0).fit(
+        data.X, data.y, **rows
+    )
     assert (found.n_states_, found.latent_dim_) == (2, 2)  # frequency and decay
     assert found.posterior_mean_.shape == (20, 2)
     assert found.get_params()["latent_dim"] == "auto"

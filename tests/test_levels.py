@@ -9,7 +9,7 @@ from mtds_sklearn._sequences import frozen
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._levels import draw_levels, with_levels
-from mtds_sklearn.learning._levels import Levels, fit_levels, weighted_by_level
+from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._likelihood import (
     evaluations,
@@ -94,7 +94,7 @@ def test_one_level_is_left_alone(rng):
 def test_weighted_sequences_have_weighted_squares(rng):
     family, sequences, z, _ = make_case(rng, n=3)
     weights = np.array([0.5, 2.0, 1.0])
-    weighted = weighted_by_level(sequences, Levels(family.noise_std, 4.0, weights))
+    weighted = weighted_by_level(sequences, weights)
     psi = natural_parameters(family, z)
     plain, actual = (
         squared_residuals(psi, evaluations(each), family.chart) for each in (sequences, weighted)

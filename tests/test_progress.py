@@ -19,7 +19,11 @@ from mtds_sklearn.estimators import _callbacks
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-MODELS = [MTLDSRegressor(1, 1, n_init=1, random_state=0), PooledLDS(1), SingleTaskLDS(1)]
+MODELS = [
+    MTLDSRegressor(1, 1, n_init=1, disturbance="none", random_state=0),
+    PooledLDS(1),
+    SingleTaskLDS(1),
+]
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 LINE = (
     r"{who}, \d+ states, iteration \d+: bound -?[\d.e+]+ nats, noise [\d.e-]+(, [\d.e-]+)? of "
@@ -108,7 +112,7 @@ def test_other_processes_are_heard(rows, capfd):
 
 
 def test_a_verbose_minibatch_is_logged(rows, caplog):
-    model = MTLDSRegressor(1, 1, n_init=1, random_state=0).fit(**rows)
+    model = MTLDSRegressor(1, 1, n_init=1, disturbance="none", random_state=0).fit(**rows)
     with caplog.at_level(logging.INFO, logger="mtds_sklearn"):
         model.set_params(verbose=1).partial_fit(**rows)
     (message,) = caplog.messages
@@ -195,7 +199,7 @@ def test_callbacks_hear_of_every_iteration(model, rows):
 
 @needs_callbacks
 def test_a_callback_can_end_a_stage(rows):
-    model = MTLDSRegressor(1, 1, n_init=1, random_state=0)
+    model = MTLDSRegressor(1, 1, n_init=1, disturbance="none", random_state=0)
     model.set_callbacks(Recorder(stop_after=3)).fit(**rows)
     assert {len(stage.bounds) for stage in model.stages_} == {3}
     assert not model.converged_

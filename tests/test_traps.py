@@ -77,7 +77,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*effective draws:UserWarning"),
 ]
 
-MODELS = [MTLDSRegressor(1, 1, n_init=1, random_state=0), PooledLDS(1), SingleTaskLDS(1)]
+MODELS = [
+    MTLDSRegressor(1, 1, n_init=1, disturbance="none", random_state=0),
+    PooledLDS(1),
+    SingleTaskLDS(1),
+]
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 
 

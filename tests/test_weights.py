@@ -19,7 +19,7 @@ from mtds_sklearn.learning._posterior import prior_posterior
 
 N_SEQUENCES, LENGTH = 8, 12
 MODELS = [
-    MTLDSRegressor(1, 1, n_init=1, random_state=0),
+    MTLDSRegressor(1, 1, n_init=1, disturbance="none", random_state=0),
     PooledLDS(1),
     SingleTaskLDS(1),
 ]

@@ -300,8 +300,10 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     def _learn_more(self, sequences: PackedSequences) -> dict[str, Any]:
         step = next_step(self, self._stream_, sequences, self._units_, self._varying_kinds())
         factor = np.linalg.cholesky(self.posterior_cov_)
-        known = Remembered(self.labels_, TaskPosterior(self.posterior_mean_, factor))
-        known = known.moved(step.shift, step.factor).with_latest(step.labels, step.posterior)
+        posterior = TaskPosterior(self.posterior_mean_, factor)
+        known = Remembered(self.labels_, self.noise_level_, posterior)
+        known = known.moved(step.shift, step.factor)
+        known = known.with_latest(Remembered(step.labels, step.level, step.posterior))
         family, prior = step.stream.family, self.task_map_.prior
         n_at_prior = self._n_at_prior_
         if step.stream.n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
@@ -310,7 +312,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         family = family._replace(prior=prior)
         return self._describe(family, known.posterior, self._units_) | {
             "labels_": known.labels,
-            "noise_level_": np.ones(len(known.labels)),
+            "noise_level_": known.level,
             "n_sequences_seen_": step.stream.n_seen,
             "_stream_": step.stream,
             "_n_at_prior_": n_at_prior,

@@ -112,33 +112,39 @@ class Remembered(NamedTuple):
     Attributes
     ----------
     labels : ndarray of shape (n,)
+    level : ndarray of shape (n,)
+        Noise levels.
     posterior : TaskPosterior
     """
 
     labels: np.ndarray
+    level: np.ndarray
     posterior: TaskPosterior
 
     def moved(self, shift: np.ndarray, factor: np.ndarray) -> "Remembered":
         """Where their z are after a parameter expansion."""
         return self._replace(posterior=move(self.posterior, shift, factor))
 
-    def with_latest(self, labels: np.ndarray, posterior: TaskPosterior) -> "Remembered":
+    def with_latest(self, new: "Remembered") -> "Remembered":
         """Add sequences; a label that comes again replaces what was known of it."""
-        again = set(labels.tolist())
+        again = set(new.labels.tolist())
         old = np.array([label not in again for label in self.labels.tolist()], dtype=bool)
-        kept = np.flatnonzero(old)[max(0, old.sum() + len(labels) - REMEMBERED) :]
-        labels = labels[-REMEMBERED:]
-        parts = zip(self.posterior, posterior, strict=True)
+        kept = np.flatnonzero(old)[max(0, old.sum() + len(new.labels) - REMEMBERED) :]
+
+        def join(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+            return np.concatenate([before[kept], after[-REMEMBERED:]])
+
+        parts = map(join, self.posterior, new.posterior)
         return Remembered(
-            np.concatenate([self.labels[kept], labels]),
-            TaskPosterior(*(np.concatenate([a[kept], b[-REMEMBERED:]]) for a, b in parts)),
+            join(self.labels, new.labels), join(self.level, new.level), TaskPosterior(*parts)
         )
 
 
 class LabelledStep(NamedTuple):
-    """A `Step` and the labels of the sequences of its posterior."""
+    """A `Step`; labels and noise levels of the sequences of its posterior."""
 
     labels: np.ndarray
+    level: np.ndarray
     stream: Stream
     posterior: TaskPosterior
     shift: np.ndarray
@@ -174,4 +180,4 @@ def next_step(
             f"from {stream.n_seen} sequences cannot express ({why}). If this goes on, fit again.",
             stacklevel=4,
         )
-    return LabelledStep(scaled.labels, *step[:4])
+    return LabelledStep(scaled.labels, step.level, *step[:4])

@@ -162,8 +162,9 @@ def add_levels(
         if np.isinf(levels.dof):
             return learned
         result = run_em(
-            weighted_by_level(base, levels), other.family._replace(noise_std=levels.noise_std),
-            other.posterior, points, max_iter=LEVEL_ITERATIONS, tol=2e-4, held=held,
+            weighted_by_level(base, levels.weights),
+            other.family._replace(noise_std=levels.noise_std), other.posterior, points,
+            max_iter=LEVEL_ITERATIONS, tol=2e-4, held=held,
         )  # fmt: skip
         other = other._replace(
             family=result.family, posterior=result.posterior, curvature=result.last

@@ -77,7 +77,19 @@ def _scale(squared, count, noise_std, dof) -> np.ndarray:
     return noise_std
 
 
-def weighted_by_level(sequences: PackedSequences, levels: Levels) -> PackedSequences:
+def known_levels(
+    sequences: PackedSequences, family: Family, posterior: TaskPosterior
+) -> np.ndarray:
+    """E[1 / s_i^2 | y_i] (n_sequences,) in a family whose noise is known; 1 without levels."""
+    if np.isinf(family.noise_dof):
+        return np.ones(len(sequences.labels))
+    once = sequences._replace(weights=None)
+    squared = expected_squares(cubature_points(posterior), once, family)
+    count = evaluations(once).n_observed
+    return level_weights(squared, count, family.noise_std, family.noise_dof)
+
+
+def weighted_by_level(sequences: PackedSequences, weights: np.ndarray) -> PackedSequences:
     """The sequences with every value weighted by what is known of its sequence's level."""
-    weights = np.repeat(levels.weights, np.diff(sequences.offsets))[:, None]
+    weights = np.repeat(weights, np.diff(sequences.offsets))[:, None]
     return sequences._replace(precision=frozen(value_precision(sequences) * weights))

@@ -18,8 +18,10 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.learning._e_step import e_step
 from mtds_sklearn.learning._em import MIN_NOISE, MOST_SPENT, best_noise, update_relevance
+from mtds_sklearn.learning._levels import known_levels, weighted_by_level
 from mtds_sklearn.learning._m_step import (
     curvature,
     expected_squares,
@@ -90,6 +92,8 @@ class Step(NamedTuple):
         Mean squared residual of the minibatch over the noise variance before it.
     is_strange : bool
         Whether the misfit is too large for chance, and stayed so.
+    level : ndarray of shape (n_sequences,)
+        Noise level of each sequence.
     """
 
     stream: Stream
@@ -98,11 +102,12 @@ class Step(NamedTuple):
     factor: np.ndarray
     misfit: float
     is_strange: bool
+    level: np.ndarray
 
 
 def start_stream(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Stream:
     """A stream whose first minibatch has been learned as a whole."""
-    sums = sums_of(sequences, family, posterior)
+    sums = sums_of(_weighted(sequences, family, posterior), family, posterior)
     family, spent = _relevance(family._replace(prior=None), sums)
     n = len(sequences.labels)
     return Stream(family, sums, n, n, spent)
@@ -130,21 +135,33 @@ def learn_minibatch(
     family, before = stream.family, stream.family.noise_std
     posterior = prior_posterior(len(weights), family.loadings.shape[1])
     family, posterior = absorb(old, stream.spent, family, posterior, sequences, points)
-    new = sums_of(sequences, family, posterior)
+    new = sums_of(_weighted(sequences, family, posterior), family, posterior)
     misfit, is_strange = _misfit(new, before)
     if is_strange and grown is not None:
         larger = grown(old, stream.spent, (family, posterior), sequences, points)
         if larger is not None:
             old, family, posterior = larger
-            new, is_strange = sums_of(sequences, family, posterior), False
+            new = sums_of(_weighted(sequences, family, posterior), family, posterior)
+            is_strange = False
+    level = known_levels(with_gap_weights(sequences, family), family, posterior) ** -0.5
     sums = add(old, new)
     family, sums, shift, factor = expand_sums(family, sums)
     posterior = move(posterior, shift, factor)
     family, spent = _relevance(family, sums)
     return Step(
         Stream(family, sums, stream.n_first, n_seen, spent), posterior, shift, factor, misfit,
-        is_strange,
+        is_strange, level,
     )  # fmt: skip
+
+
+def _weighted(
+    sequences: PackedSequences, family: Family, posterior: TaskPosterior
+) -> PackedSequences:
+    """Values weighted by gaps before them and by their sequence's noise, where these matter."""
+    base = with_gap_weights(sequences, family)
+    if np.isinf(family.noise_dof):
+        return base
+    return weighted_by_level(base, known_levels(base, family, posterior))
 
 
 def _misfit(new: Sums, noise_std: np.ndarray) -> tuple:
@@ -176,11 +193,13 @@ def absorb(
     for round_ in range(len(floors) + ROUNDS):
         floor = floors[round_] if round_ < len(floors) else MIN_NOISE
         search = round_ % ROUNDS == 0
-        posterior = e_step(sequences, family, posterior, points if search else None)
-        family, squared, damping = _gauss_newton(old, family, posterior, sequences, damping)
+        weighted = _weighted(sequences, family, posterior)
+        posterior = e_step(weighted, family, posterior, points if search else None)
+        weighted = _weighted(sequences, family, posterior)
+        family, squared, damping = _gauss_newton(old, family, posterior, weighted, damping)
         noise = best_noise(old.squared + squared, counts * (1.0 - spent))
         family = family._replace(noise_std=np.maximum(noise, floor))
-    return family, e_step(sequences, family, posterior)
+    return family, e_step(_weighted(sequences, family, posterior), family, posterior)
 
 
 def _gauss_newton(old, family, posterior, sequences, damping) -> tuple:
