@@ -121,6 +121,16 @@ def test_axes_are_labelled(name, model, new):
     shown.figure_.canvas.draw()  # with warnings as errors
 
 
+@pytest.mark.parametrize("n_models", [1, 4, 9])
+def test_legends_stay_inside_the_figure(n_models):
+    scores = {f"a rather long name {i}": [0.0, 1.0] for i in range(n_models)}
+    shown = ContextCurveDisplay((0, 5), scores).plot()
+    shown.figure_.canvas.draw()
+    box = shown.figure_.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= shown.figure_.bbox.width
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_without_matplotlib_the_message_says_what_to_install(name, model, new, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)

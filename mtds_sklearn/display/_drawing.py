@@ -10,6 +10,8 @@ from mtds_sklearn.model._task_map import latent_prior
 
 KNOWN = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 3.5}
 FIRST_SEQUENCES = 4
+# What an entry of a legend takes, roughly, in matplotlib's own font size.
+HANDLE_INCHES, LETTER_INCHES = 0.65, 0.085
 TO_COME = KNOWN | {"markerfacecolor": "white", "markeredgecolor": "0.4"}
 
 
@@ -74,8 +76,11 @@ def make_axes(
 def figure_legend(figure: Any, axes: Any, **options: Any) -> Any:
     """One legend for all of a new figure, above the axes, where nothing can be hidden by it."""
     handles, labels = axes.get_legend_handles_labels()
+    width = sum(HANDLE_INCHES + LETTER_INCHES * len(label) for label in labels)
+    n_rows = -(-width // figure.get_figwidth())
+    n_columns = int(-(-len(labels) // max(n_rows, 1)))
     return figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, **options
+        handles, labels, loc="outside upper center", ncols=n_columns, frameon=False, **options
     )
 
 
