@@ -1,9 +1,12 @@
 """Configuration of the documentation; CONTRIBUTING.md has the command that builds it."""
 
 import re
+import sys
 import warnings
 from importlib.metadata import version as version_of
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for reading_order
 
 project = "mtds-sklearn"
 author = "the mtds_sklearn developers"
@@ -58,6 +61,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"plot_",
     "doc_module": ("mtds_sklearn",),
     "backreferences_dir": "api/backreferences",
+    "within_subsection_order": "reading_order.ReadingOrder",
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
