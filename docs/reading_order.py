@@ -20,4 +20,5 @@ class ReadingOrder:
         self.folder = folder
 
     def __call__(self, name):
+        """Key of an example, by the name of its file."""
         return (FIRST.index(name) if name in FIRST else len(FIRST), name)
