@@ -86,8 +86,7 @@ for metric, title in metrics.items():
 # with every month. The pooled system cannot use what it is told, and a system learned from a few
 # months alone explains them almost exactly, extrapolates wildly, and believes itself.
 #
-# The intervals of the family are slightly too narrow: given its parameters a year is
-# deterministic here, but the sea is pushed around on the way. And since all years are complete,
+# The intervals of the family hold about what they promise. And since all years are complete,
 # equally long and locked to one calendar, a Gaussian fitted to the 12 numbers of a year does as
 # well as the family. What a family of systems adds is at home where that stops: unequal lengths,
 # gaps, inputs, horizons beyond the training lengths.
