@@ -128,6 +128,12 @@ def test_pages_with_code_are_found():
     assert not any(name.startswith(("_", "gallery")) for name in names)
 
 
+def test_every_public_name_is_in_the_reference():
+    listed = set(re.findall(r"^   (\w+)$", (DOCS / "api.md").read_text("utf-8"), re.MULTILINE))
+    public = {name for module in MODULES for name in importlib.import_module(module).__all__}
+    assert listed == public
+
+
 @pytest.mark.slow
 def test_documentation_builds_without_a_warning(tmp_path):
     """Also a link or a name that leads nowhere is a warning. The examples are not run here."""
