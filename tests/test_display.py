@@ -238,6 +238,30 @@ def test_from_predictions_draws_what_it_is_given():
     assert shown.bands_[0, 0] is None
 
 
+def test_as_many_sequences_as_are_asked_for(model, new):
+    labels = [104, 103, 102, 101, 100]
+    shown = ForecastDisplay.from_estimator(
+        model, new.X, new.y, 5, groups=new.groups, times=new.times, sequences=labels
+    )
+    titles = [ax.get_title() for ax in shown.axes_[0]]
+    assert titles == [f"sequence {label}" for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mean": np.zeros((2, 6))}, "mean needs one row for each of the 6 rows"),
+        ({"band": np.zeros((6, 2))}, r"band needs shape \(6, 2, 2\), got \(6, 2\)"),
+        ({"paths": np.zeros((2, 6, 5))}, r"paths needs shape \(6, 2, 'any'\), got \(2, 6, 5\)"),
+        ({"y_context": np.zeros((6, 1))}, "y_context needs the 2 outputs"),
+    ],
+)
+def test_forecasts_of_another_shape_are_refused(arguments, message):
+    y = np.zeros((6, 2))
+    with pytest.raises(ValueError, match=f"ForecastDisplay: {message}"):
+        ForecastDisplay(y, **({"mean": y} | arguments))
+
+
 def test_unknown_sequences_are_refused(model, new):
     with pytest.raises(ValueError, match=r"among those of the 5 sequences.*got \[7\]"):
         ForecastDisplay.from_estimator(
@@ -363,9 +387,9 @@ def test_responses_are_to_one_unit_of_the_input(driven):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_directions": 4}, "n_directions does not fit; there are 3"),
-        ({"n_directions": 0}, "n_directions does not fit"),
-        ({"output": 1}, "output does not fit; there are 1"),
+        ({"n_directions": 4}, "n_directions must lie between 1 and 3, got 4"),
+        ({"n_directions": 0}, "n_directions must lie between 1 and 3, got 0"),
+        ({"output": 1}, "output must lie between 0 and 0, got 1"),
         ({"levels": (0.0, 0.5)}, "levels strictly between 0 and 1"),
     ],
 )

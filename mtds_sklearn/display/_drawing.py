@@ -134,3 +134,23 @@ def choose_sequences(
         (label, sequences.row_order[ends[place[label]] : ends[place[label] + 1]])
         for label in chosen
     ]
+
+
+def with_last_axis(
+    values: Any, length: int | None, *, n_rows: int, n_outputs: int, name: str, who: str
+) -> np.ndarray:
+    """Values as (n_rows, n_outputs, length); one output may do without its axis.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape; `length` None takes any.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if n_outputs == 1 and array.ndim == 2:
+        array = array[:, np.newaxis]
+    wanted = (n_rows, n_outputs, array.shape[-1] if length is None and array.ndim else length)
+    if array.shape != wanted:
+        shown = (n_rows, n_outputs, "any" if length is None else length)
+        raise ValueError(f"{who}: {name} needs shape {shown}, got {np.shape(values)}")
+    return array

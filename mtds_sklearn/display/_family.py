@@ -108,14 +108,14 @@ class FamilyDisplay:
         estimator = check_fitted_family(estimator, who)
         levels = check_levels(levels, who=who)
         directions = latent_directions(estimator)
-        n_outputs, n_inputs = estimator.n_outputs_, estimator.n_features_in_
-        for name, value, limit in (
-            ("n_directions", n_directions - 1, directions.shape[1]),
-            ("output", output, n_outputs),
-            ("input_index", input_index, n_inputs),
+        n_outputs = estimator.n_outputs_
+        for name, value, least, most in (
+            ("n_directions", n_directions, 1, directions.shape[1]),
+            ("output", output, 0, n_outputs - 1),
+            ("input_index", input_index, 0, estimator.n_features_in_ - 1),
         ):
-            if not 0 <= value < limit:
-                raise ValueError(f"{who}: {name} does not fit; there are {limit} of them")
+            if not least <= value <= most:
+                raise ValueError(f"{who}: {name} must lie between {least} and {most}, got {value}")
         coordinates = estimator.posterior_mean_ @ directions
         z = np.tile(np.median(coordinates, axis=0), (n_directions, len(levels), 1))
         for j in range(n_directions):

@@ -17,8 +17,14 @@ from mtds_sklearn.display._drawing import (
     figure_legend,
     make_axes,
     output_names,
+    with_last_axis,
 )
-from mtds_sklearn.estimators._checks import check_levels, check_targets, take_rows
+from mtds_sklearn.estimators._checks import (
+    as_columns,
+    check_levels,
+    check_targets,
+    take_rows,
+)
 
 
 class ForecastDisplay:
@@ -78,12 +84,12 @@ class ForecastDisplay:
         self._sequences = pack_sequences(nothing, y, labels=groups, times=times, who=who)
         self.y = unpack_rows(_with_nan(self._sequences), self._sequences)
         self.output_names = output_names(y)
-        shape = self.y.shape
-        self.mean = np.reshape(np.asarray(mean, dtype=np.float64), shape)
-        self.band = None if band is None else np.reshape(band, (*shape, 2))
-        self.paths = None if paths is None else np.reshape(paths, (*shape, -1))
-        known = np.full(shape, np.nan) if y_context is None else y_context
-        self.y_context = np.reshape(np.asarray(known, dtype=np.float64), shape)
+        size = {"n_rows": len(self.y), "n_outputs": self.y.shape[1], "who": who}
+        self.mean = as_columns(check_targets(mean, name="mean", **size))
+        self.band = None if band is None else with_last_axis(band, 2, name="band", **size)
+        self.paths = None if paths is None else with_last_axis(paths, None, name="paths", **size)
+        known = np.full(self.y.shape, np.nan) if y_context is None else y_context
+        self.y_context = as_columns(check_targets(known, name="y_context", **size))
         self.has_labels = groups is not None
         self.times = None
         if times is not None:
@@ -165,7 +171,7 @@ class ForecastDisplay:
         if n_paths:
             paths = estimator.sample_y(X, n_paths, y_context=known, random_state=0, **given)
         display = cls(y, mean, band=band, y_context=known, paths=paths, level=level, **given)
-        return display.plot(ax, **plot_options)
+        return display.plot(ax, sequences=sequences, **plot_options)
 
     @classmethod
     def from_predictions(
