@@ -3,7 +3,7 @@
     python benchmarks/compare.py                            # all; about 40 minutes on two cores
     python benchmarks/compare.py --quick                    # smaller families, one fold
     python benchmarks/compare.py --data FOLDER              # with the csv files of a folder
-    python benchmarks/compare.py --families elnino stores --methods MTLDSRegressor "mixed model"
+    python benchmarks/compare.py --families "el nino" stores --methods MTLDSRegressor "mixed model"
     python benchmarks/compare.py --set n_states=8 latent_dim=6
 
 Of every held-out sequence the first 5, 10, 25 or 50 % of the rows (at least one) are revealed, and
@@ -13,8 +13,9 @@ deviations of the outputs, `nll` the negative log density in nats per value (of 
 of a normal with the forecast's mean and standard deviation where a method has no density),
 `coverage` the share of values inside central 90 % intervals; all are means over held-out sequences,
 with standard errors over sequences. A win or a loss is a difference, paired over sequences, of more
-than its standard error. `fit s` are the seconds of all fits of a family (folds), `forecast s` those
-of all forecasts.
+than its standard error. "log1p" learns log(1 + y) of outputs that are never negative, and is not
+counted. `fit s` are the seconds of all fits of a family (folds), `forecast s` those of all
+forecasts.
 
 Results are kept in `benchmarks/cache`, so that a run that was cut short resumes, and only what
 changed is measured again. The table goes to `benchmarks/results/compare.md`.
@@ -36,7 +37,7 @@ from pathlib import Path
 import families
 from compare_report import family_table, summary
 from joblib import Parallel, delayed
-from methods import OURS, fingerprint, knows, makers, method_names
+from methods import LOGGED, OURS, fingerprint, knows, makers, method_names
 from scoring import evaluate
 from threadpoolctl import threadpool_limits
 
@@ -46,7 +47,7 @@ VERSIONED = ("mtds_sklearn", "numpy", "scipy", "sklearn", "numba", "statsmodels"
 
 def measure(family: str, method: str, sources: str, args: argparse.Namespace) -> dict:
     """Result of one method on one family, from the cache where it is there."""
-    options = args.set if method == OURS else {}
+    options = args.set if method in (OURS, LOGGED) else {}
     key = [family, method, args.seed, args.quick, options, sources]
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     path = args.cache / f"{family}-{method}-{digest}.json".replace(" ", "_")

@@ -6,9 +6,11 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from real_families import POSITIVE
 from rivals.curves import GaussianCurves, NearestCurves
 from rivals.knowing import Oracle
 from rivals.knowing_signs import SignOracle
+from rivals.logged import Logged
 from rivals.mixed_model import MixedModel
 from rivals.own import Estimator
 from rivals.true_families import TRUE_FAMILIES
@@ -17,6 +19,8 @@ import mtds_sklearn
 
 HERE = Path(__file__).parent
 OURS = "MTLDSRegressor"
+LOGGED = "MTLDSRegressor, log1p"
+LOG1P = {"y_transform": "log1p"}
 ORACLE = "oracle"
 SIGNS = "input-driven"  # the family whose oracle is exact
 
@@ -34,9 +38,11 @@ def makers(family: str, seed: int, options: dict) -> dict[str, Callable]:
     """
     return {
         OURS: lambda: Estimator(OURS, **({"random_state": seed} | options)),
+        LOGGED: lambda: Estimator(OURS, **({"random_state": seed} | options | LOG1P)),
         "PooledLDS": lambda: Estimator("PooledLDS"),
         "SingleTaskLDS": lambda: SingleTask("SingleTaskLDS"),
         "mixed model": MixedModel,
+        "mixed model, log1p": lambda: Logged(MixedModel()),
         "Gaussian": GaussianCurves,
         "nearest": NearestCurves,
         "autoregression": _autoregression,
@@ -52,6 +58,8 @@ def method_names() -> list[str]:
 
 def knows(method: str, family: str) -> bool:
     """Whether a method can do anything with a family."""
+    if method.endswith("log1p"):
+        return family in POSITIVE
     return method != ORACLE or family in (*TRUE_FAMILIES, SIGNS)
 
 
@@ -69,6 +77,13 @@ def _recurrent(seed: int):
 
 # Files in `rivals` that a method's results depend on.
 SOURCES = {
+    "mixed model, log1p": (
+        "mixed_model",
+        "random_effects",
+        "response_bank",
+        "conditioning",
+        "logged",
+    ),
     "mixed model": ("mixed_model", "random_effects", "response_bank", "conditioning"),
     "Gaussian": ("curves", "conditioning"),
     "nearest": ("curves", "conditioning"),
