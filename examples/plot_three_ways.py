@@ -41,9 +41,11 @@ for family, (make, n_states) in makers.items():
 # Errors and calibration
 # ----------------------
 # With nothing known all three forecast the mean of the family. The pooled model stays there. The
-# single-task model needs about as many rows as the slow oscillation has in a period before it
-# is better than the pooled one, and its intervals do not know how little it knows. The family
-# gains with every row, and its 90 % intervals hold about 90 % of what follows.
+# single-task model needs more rows than the slow oscillation has in a period before it is better
+# than the pooled one, and its intervals do not know how little it knows. The family of oscillators
+# gains with every row, and its 90 % intervals hold about 90 % of what follows. Of the balls it can
+# say less: what their floor does no linear system does, so that its gain comes later, and its
+# intervals are too narrow on the way.
 
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, layout="constrained")
 for column, (family, models) in zip(axes.T, fitted.items(), strict=True):
