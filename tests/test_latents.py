@@ -7,6 +7,7 @@ from small_families import draw_sequences, make_family, make_posterior, make_row
 
 from mtds_sklearn import ForecastScorer, MTLDSRegressor, PooledLDS, SingleTaskLDS
 from mtds_sklearn.datasets import make_oscillators
+from mtds_sklearn.estimators._fitting import resolve_n_init
 from mtds_sklearn.learning._em import EMResult
 from mtds_sklearn.learning._growth import Options, with_evidence
 from mtds_sklearn.learning._latents import (
@@ -111,6 +112,16 @@ def test_needed_latents_stay(rng):
 
 def test_sequences_differ_in_fewer_ways_than_there_are():
     assert [most_latents(n) for n in (1, 2, 4, 9, 500)] == [1, 1, 3, 8, MOST_LATENTS]
+
+
+@pytest.mark.parametrize(
+    ("n_init", "n_sequences", "find", "expected"),
+    [("auto", 19, False, 4), ("auto", 20, False, 1), ("auto", 20, True, 2), ("auto", 5, True, 4),
+     (3, 20, True, 3)],
+)  # fmt: skip
+def test_more_starts_where_there_is_more_to_find(n_init, n_sequences, find, expected):
+    options = OPTIONS._replace(find_latents=find)
+    assert resolve_n_init(n_init, n_sequences, options) == expected
 
 
 # --------------------------------------------------------------------------------- the estimators

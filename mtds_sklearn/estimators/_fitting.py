@@ -176,11 +176,13 @@ def warn_unconverged(estimator, learned: Learned) -> None:
         )
 
 
-def resolve_n_init(n_init, n_sequences: int) -> int:
-    """The number of starts: 4 with few sequences and else 1 when it is "auto"."""
+def resolve_n_init(n_init, n_sequences: int, options: Options) -> int:
+    """The number of starts: when it is "auto" 4 with few sequences, 2 with many latents, else 1."""
     if n_init != "auto":
         return n_init
-    return 4 if n_sequences < FEW_SEQUENCES else 1
+    if n_sequences < FEW_SEQUENCES:
+        return 4
+    return 2 if options.find_latents else 1
 
 
 def density_shift(sequences: PackedSequences, units: Units) -> np.ndarray:

@@ -94,7 +94,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         observed value.
     n_init : int or "auto", default="auto"
         Number of random starts, the best evidence wins; "auto" is 4 with fewer than 20 sequences,
-        else 1.
+        else 1, or 2 with latent_dim="auto", where more is to be found.
     n_jobs : int, default=None
         Number of jobs for the starts; results do not depend on it.
     warm_start : bool, default=False
@@ -260,7 +260,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         if start:
             learned = learn_again(scaled, start[0].family, options, seed)
         else:
-            n_init = resolve_n_init(self.n_init, n_sequences)
+            n_init = resolve_n_init(self.n_init, n_sequences, options)
             learned = learn_best(scaled, options, n_init, self.n_jobs, seed, make_log(self))
         warn_unconverged(self, learned)
         varies = varying_entries(learned.family)
