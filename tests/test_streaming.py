@@ -17,6 +17,7 @@ from mtds_sklearn.estimators import _streaming as surface
 from mtds_sklearn.learning import _streaming
 from mtds_sklearn.learning._m_step import BIAS_PRECISION, curvature
 from mtds_sklearn.learning._posterior import cubature_points, prior_posterior
+from mtds_sklearn.learning._prior_fit import follow
 from mtds_sklearn.learning._stream_growth import embed
 from mtds_sklearn.learning._sums import (
     expand_sums,
@@ -26,6 +27,7 @@ from mtds_sklearn.learning._sums import (
     sums_of,
     unstacked,
 )
+from mtds_sklearn.model._latent_prior import LatentPrior, log_prior_density, standard_prior
 from mtds_sklearn.model._task_map import natural_parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -76,6 +78,18 @@ def test_expansion_changes_neither_systems_nor_what_the_sums_say(state):
     again = sums_of(sequences, expanded, move(posterior, shift, factor))
     assert_allclose(again.moments, moved.moments, atol=1e-8)
     assert_allclose(again.normal, moved.normal, rtol=1e-6, atol=1e-6)
+
+
+def test_the_shape_of_z_follows_an_expansion(rng):
+    rotation, turn = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+    widths = np.array([[0.5], [1.0], [2.0]])
+    prior = LatentPrior(rotation, widths * standard_prior(3).quantiles)
+    z = rng.standard_normal((5, 3))
+    followed = follow(prior, turn)  # z = turn z'
+    assert_allclose(log_prior_density(followed, z @ turn), log_prior_density(prior, z))
+    stretched = follow(prior, turn @ np.diag([1.01, 0.99, 1.0]))
+    assert_allclose(stretched.rotation.T @ stretched.rotation, np.eye(3), atol=1e-12)
+    assert_allclose(stretched.rotation, followed.rotation, atol=0.02)
 
 
 def test_a_larger_chart_gets_sums_that_say_nothing_new(state, rng):

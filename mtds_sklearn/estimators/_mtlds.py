@@ -35,7 +35,7 @@ from mtds_sklearn.learning._gain import disturbance_of
 from mtds_sklearn.learning._growth import Options, theta_size
 from mtds_sklearn.learning._latents import most_latents
 from mtds_sklearn.learning._posterior import TaskPosterior
-from mtds_sklearn.learning._prior_fit import fit_prior
+from mtds_sklearn.learning._prior_fit import fit_prior, follow
 from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._chart import n_family_states, theta_names
 from mtds_sklearn.model._task_map import Family
@@ -304,7 +304,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         known = Remembered(self.labels_, self.noise_level_, posterior)
         known = known.moved(step.shift, step.factor)
         known = known.with_latest(Remembered(step.labels, step.level, step.posterior))
-        family, prior = step.stream.family, self.task_map_.prior
+        family, prior = step.stream.family, follow(self.task_map_.prior, step.factor)
         n_at_prior = self._n_at_prior_
         if step.stream.n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
             varies = varying_entries(family)

@@ -70,6 +70,11 @@ def variance_stretch(n_sequences: float, n_coordinates: int) -> float:
     return (n_sequences - 1) / spare if n_sequences > 1 else 1.0
 
 
+def follow(prior: LatentPrior, factor: np.ndarray) -> LatentPrior:
+    """p(z') for z' = factor^-1 (z - shift), nearly z: the same shapes along the same directions."""
+    return prior._replace(rotation=_polar(factor.T @ prior.rotation))
+
+
 def simple_rotation(loadings: np.ndarray) -> np.ndarray:
     """Orthogonal (k, k): the rows of loadings (n_rows, k) @ rotation are as axis-like as can be.
 
