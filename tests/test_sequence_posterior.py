@@ -209,6 +209,35 @@ def test_forecasts_after_updates_agree_with_those_of_the_model(model, posterior,
     assert np.all(np.abs(online.predict(new.X[14:]) - mean[14:]) < 0.1 * std[14:])
 
 
+def test_log_densities_are_those_of_the_model(model, posterior, new):
+    context = np.where(np.arange(N_STEPS) < N_KNOWN, new.y, np.nan)
+    targets = new.y.copy()
+    targets[N_KNOWN + 2] = np.nan
+    expected = model.forecast_log_density(
+        new.X, targets, groups=["new"] * N_STEPS, y_context=context
+    )[N_KNOWN:]
+    found = posterior.log_density(new.X[N_KNOWN:], targets[N_KNOWN:])
+    assert np.isnan(found[2])
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_the_density_of_the_next_row_is_what_it_adds_to_the_evidence(posterior, new):
+    online = posterior
+    for t in range(N_KNOWN, N_KNOWN + 4):
+        density = online.log_density(new.X[t : t + 1], new.y[t : t + 1])
+        after = online.update(new.X[t], new.y[t])
+        assert_allclose(density[0], after.log_evidence - online.log_evidence, atol=0.02)
+        online = after
+
+
+def test_log_densities_do_not_see_the_rows_before_them(posterior, new):
+    rest, far = new.y[N_KNOWN:].copy(), new.y[N_KNOWN:].copy()
+    far[:5] += 3.0
+    found, other = (posterior.log_density(new.X[N_KNOWN:], y) for y in (rest, far))
+    assert_array_equal(found[5:], other[5:])
+    assert np.all(other[:5] < found[:5])
+
+
 def test_what_predict_returns(posterior):
     U = np.zeros((5, 1))
     assert posterior.predict(U).shape == (5,)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from mtds_sklearn._sequences import PackedSequences, pack_sequences
+from mtds_sklearn._sequences import PackedSequences, frozen, pack_sequences
 from mtds_sklearn._transforms import check_domain
 from mtds_sklearn.estimators._checks import check_levels
 from mtds_sklearn.estimators._fitting import (
@@ -14,9 +14,10 @@ from mtds_sklearn.estimators._fitting import (
     forecast_in_units,
     outputs_in_units,
     standardize,
+    standardize_targets,
 )
 from mtds_sklearn.estimators._known_family import LEAST_ESS, KnownFamily, warn_thin
-from mtds_sklearn.inference._forecast import forecast_run
+from mtds_sklearn.inference._forecast import Forecast, forecast_run
 from mtds_sklearn.inference._online import Online, extend
 from mtds_sklearn.inference._paths import sample_run
 
@@ -159,11 +160,7 @@ class SequencePosterior:
             As of `MTLDSRegressor.predict`.
         """
         levels = check_levels(quantiles, who="SequencePosterior.predict")
-        units = self._setting.known.units
-        rows = standardize(self._pack(U, None, "predict"), units)
-        run = self._online.run
-        forecast = forecast_run(run, self._weighed(), rows, levels, None, units.image)
-        forecast = forecast_in_units(forecast, units, None)
+        forecast = self._forecast(self._pack(U, None, "predict"), levels, None)
         parts = [forecast.mean]
         if return_std:
             parts.append(forecast.std)
@@ -171,6 +168,32 @@ class SequencePosterior:
             parts.append(forecast.quantiles)
         parts = [part[:, 0] if self._setting.y_ndim == 1 else part for part in parts]
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def log_density(self, U: ArrayLike, y: ArrayLike) -> np.ndarray:
+        """Log density of each of the rows to come, given the rows so far alone.
+
+        Parameters
+        ----------
+        U : array-like of shape (n_rows, n_inputs)
+            Inputs of the next rows.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Their outputs.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            In nats, for y in its own units; NaN where y is NaN.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of rows, inputs or outputs do not fit.
+        """
+        rows = self._pack(U, y, "log_density")
+        targets = np.where(rows.observed, rows.outputs, np.nan)
+        hidden = rows._replace(observed=frozen(np.zeros_like(rows.observed)))
+        density = self._forecast(hidden, np.empty(0), targets).log_density
+        return density[:, 0] if self._setting.y_ndim == 1 else density
 
     def sample(self, U: ArrayLike, n_samples: int = 1, *, random_state=None) -> np.ndarray:
         """Sample paths of the rows to come, noise included.
@@ -194,6 +217,13 @@ class SequencePosterior:
         paths = sample_run(self._online.run, self._weighed(), rows, n_samples, rng)
         paths = outputs_in_units(paths, units)
         return paths[:, 0] if self._setting.y_ndim == 1 else paths
+
+    def _forecast(self, rows: PackedSequences, levels, targets: np.ndarray | None) -> Forecast:
+        """Forecast of the rows to come, in the units of y."""
+        units, run = self._setting.known.units, self._online.run
+        rows, scaled = standardize(rows, units), standardize_targets(targets, units)
+        forecast = forecast_run(run, self._weighed(), rows, levels, scaled, units.image)
+        return forecast_in_units(forecast, units, targets)
 
     def _weighed(self) -> tuple:
         """Log weights and noise of the particles, with a leading axis of one sequence."""

@@ -135,30 +135,3 @@ def search_starts(sequences: PackedSequences, family: Family, points: np.ndarray
     if family.chart.gain or not inputs_are_shared(sequences, longest):
         points = points[:POINTS_WITH_INPUTS]
     return best_starts(points, misfit(points, sequences, family), STARTS_PER_TEMPERATURE)
-
-
-def posterior_modes(
-    sequences: PackedSequences,
-    family: Family,
-    points: np.ndarray,
-    starts: np.ndarray | None = None,
-) -> tuple:
-    """Climb from every start.
-
-    Returns
-    -------
-    z : ndarray of shape (n_sequences, n_starts, k)
-        Modes, repeated where several starts lead to one.
-    objective : ndarray of shape (n_sequences, n_starts)
-        Log posterior up to a constant of the sequence.
-    factors : ndarray of shape (n_sequences, n_starts, k, k)
-        Lower Cholesky factors of the inverse Gauss-Newton matrices.
-    """
-    if starts is None:
-        starts = search_starts(sequences, family, points)
-    n, n_starts, k = starts.shape
-    run = evaluations(sequences, repeats=n_starts)
-    starts = starts.reshape(-1, k)
-    z, objective, hessian = climb(starts, run, family, SEARCH_STEPS, SEARCH_TOLERANCE)
-    factors = inverse_factor(hessian).reshape(n, n_starts, k, k)
-    return z.reshape(n, n_starts, k), objective.reshape(n, n_starts), factors
