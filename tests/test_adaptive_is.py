@@ -159,7 +159,8 @@ def test_weighted_points_are_the_posterior(rng, monkeypatch, share):
     if share is None:
         assert (1.0 / np.sum(weights**2, axis=1) >= 0.75 * N_DRAWS).all()
     else:
-        np.testing.assert_allclose(posterior.log_weights, -np.log(N_DRAWS))
+        assert (1.0 / np.sum(weights**2, axis=1) >= 0.5 * N_DRAWS).all()
+        assert weights.max() < 2.1 / N_DRAWS  # half of the chance follows the weights
         assert (posterior.ess > 1.5 * N_DRAWS).all()
 
 
@@ -181,7 +182,7 @@ def test_a_mode_that_the_last_round_missed_is_kept(missed):
     )
     share = kept[points[:, 0] > 5.0].sum()
     expected = weights[0, there].sum() / weights.sum()
-    assert abs(share - expected) <= 1.0 / n
+    assert share == pytest.approx(expected, rel=0.2)
     assert (share > 0.0) == (missed > 0.0)
 
 

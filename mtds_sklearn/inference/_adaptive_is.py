@@ -258,7 +258,20 @@ def _last_or_resampled(z: np.ndarray, weights: np.ndarray, pool: Pool, evidence)
     # A mode that earlier rounds found can be missing from the last without a trace in its weights.
     rare = pool.log_target - np.log(pool.densities[-1]) > np.log(RARE) + evidence[:, None]
     poor |= np.sum(weights * rare, axis=1) > MOST_MISSED
-    picks = systematic(weights[poor], n_draws)[:, None]
-    points[poor] = np.take_along_axis(z[poor], picks, axis=2)
-    last[poor] = 1.0 / n_draws
+    if poor.any():
+        points[poor], last[poor] = _resampled(z[poor], weights[poor], n_draws)
     return points, last
+
+
+def _resampled(z: np.ndarray, weights: np.ndarray, n_draws: int) -> tuple:
+    """Weighted points drawn from all, light ones more often than their weight says.
+
+    A rare mode far away can make half of the variance of a forecast: it must be many points. Half
+    of the chance follows the weights, so that no point weighs more than two.
+    """
+    roots = np.sqrt(weights)
+    chance = 0.5 * (weights + roots / roots.sum(axis=1, keepdims=True))
+    picks = systematic(chance, n_draws)
+    kept = np.take_along_axis(weights, picks, axis=1) / np.take_along_axis(chance, picks, axis=1)
+    points = np.take_along_axis(z, picks[:, None], axis=2)
+    return points, kept / kept.sum(axis=1, keepdims=True)
