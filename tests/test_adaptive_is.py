@@ -177,9 +177,7 @@ def test_a_mode_that_the_last_round_missed_is_kept(missed):
         z, np.log(np.maximum(target, 1e-300))[None], np.ones((1, 2 * n)), (None, None), densities
     )
     weights = (target / densities[:, 0].mean(axis=0))[None]
-    points, kept = _last_or_resampled(
-        z, weights / weights.sum(), pool, np.log(weights.mean(axis=1))
-    )
+    points, kept = _last_or_resampled(z, weights / weights.sum(), pool)
     share = kept[points[:, 0] > 5.0].sum()
     expected = weights[0, there].sum() / weights.sum()
     assert share == pytest.approx(expected, rel=0.2)

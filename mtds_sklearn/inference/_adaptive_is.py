@@ -42,10 +42,13 @@ from mtds_sklearn.model._task_map import Family
 # means that a tail is still to be found. After some rounds it ends as well when so many times the
 # draws of a round are effective together.
 TARGET_SHARE, PATIENCE, TARGET_TOGETHER = 0.75, 6, 1.5
+# Moments that are right to 1 % of a standard deviation need this many, and so a second good round,
+# unless so many of one are effective that the posterior is nearly what was drawn.
+LEAST_TOGETHER, SHARE_ALONE = 1.25, 0.95
 # Where the first proposals are given, a smaller share says that they missed the posterior.
 LOST_SHARE = 0.05
-# A proposal misses what it draws so many times too seldom; the last round is not used alone if it
-# misses more than such a share of the posterior.
+# A proposal misses what it draws so many times too seldom; rounds go on, and the last one is not
+# used alone, while it misses more than such a share of the posterior.
 RARE, MOST_MISSED = 20.0, 2e-4
 # Rounds whose points are used together.
 WINDOW = 4
@@ -134,10 +137,13 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
     for round_ in range(MAX_ROUNDS + 1):
         if proposal is not None:
             pool = _sample(pool, proposal, target, draws, round_)
-        log_weights = pool.log_target - np.log(pool.densities.mean(axis=0))
+        log_weights = _log_weights(pool)
         share = effective_sample_size(_last_log_weights(pool, n_draws)) / n_draws
         together = effective_sample_size(log_weights) / n_draws
-        done = (share >= TARGET_SHARE) | (round_ == MAX_ROUNDS)
+        enough = (share >= SHARE_ALONE) | (together >= LEAST_TOGETHER) | (near is not None)
+        enough &= share >= TARGET_SHARE
+        done = enough & (_missed(pool) <= MOST_MISSED)
+        done |= round_ == MAX_ROUNDS
         done |= (together >= TARGET_TOGETHER) & (round_ >= PATIENCE)
         _settle(out, active[done], _summary(_select(pool, done), target.coordinates, draws))
         lost = ~done & (share < LOST_SHARE)
@@ -155,7 +161,7 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
             proposal = first_proposal(pool.v, log_weights[go], target)
         else:
             v = normal_scores(target.coordinates, np.swapaxes(near[0][go], 1, 2))
-            proposal = next_proposal(v[:, : pool.v.shape[1]], near[1][go], target)
+            proposal = next_proposal(v[:, : pool.v.shape[1]], near[1][go], target, even=True)
     return out
 
 
@@ -217,6 +223,11 @@ def _select(pool: Pool, index: np.ndarray) -> Pool:
     return Pool(*parts, proposals, pool.densities[:, index])
 
 
+def _log_weights(pool: Pool) -> np.ndarray:
+    """Log weights of all points, by the deterministic mixture of the proposals."""
+    return pool.log_target - np.log(pool.densities.mean(axis=0))
+
+
 def _last_log_weights(pool: Pool, n_draws: int) -> np.ndarray:
     """Log weights of the last round by itself."""
     return pool.log_target[:, -n_draws:] - np.log(pool.densities[-1, :, -n_draws:])
@@ -225,7 +236,7 @@ def _last_log_weights(pool: Pool, n_draws: int) -> np.ndarray:
 def _summary(pool: Pool, coordinates: Coordinates, draws: Draws) -> Posterior:
     """Moments and evidence from all points of the pool, and n_draws of them to keep."""
     (n, k, n_points), n_draws = pool.v.shape, len(draws.points)
-    log_weights = pool.log_target - np.log(pool.densities.mean(axis=0))
+    log_weights = _log_weights(pool)
     top = log_weights.max(axis=1, keepdims=True)
     weights = np.exp(log_weights - top)
     evidence = (top + np.log(weights.mean(axis=1, keepdims=True)))[:, 0]
@@ -236,7 +247,7 @@ def _summary(pool: Pool, coordinates: Coordinates, draws: Draws) -> Posterior:
     mean = z @ weights[:, :, None]
     centred = z - mean
     cov = (centred * weights[:, None]) @ np.swapaxes(centred, 1, 2)
-    kept, kept_weights = _last_or_resampled(z, weights, pool, evidence)
+    kept, kept_weights = _last_or_resampled(z, weights, pool)
     return Posterior(
         np.ascontiguousarray(np.swapaxes(kept, 1, 2)),
         np.log(np.maximum(kept_weights, 1e-300)),
@@ -247,7 +258,17 @@ def _summary(pool: Pool, coordinates: Coordinates, draws: Draws) -> Posterior:
     )
 
 
-def _last_or_resampled(z: np.ndarray, weights: np.ndarray, pool: Pool, evidence) -> tuple:
+def _missed(pool: Pool) -> np.ndarray:
+    """Share of the posterior, judged by all rounds, that the last proposal hardly draws."""
+    log_weights = _log_weights(pool)
+    top = log_weights.max(axis=1, keepdims=True)
+    weights = np.exp(log_weights - top)
+    log_evidence = top + np.log(weights.mean(axis=1, keepdims=True))
+    rare = pool.log_target - np.log(pool.densities[-1]) > np.log(RARE) + log_evidence
+    return np.sum(weights * rare, axis=1) / weights.sum(axis=1)
+
+
+def _last_or_resampled(z: np.ndarray, weights: np.ndarray, pool: Pool) -> tuple:
     """The points of the last round where they are good alone, else points resampled from all."""
     n_draws = z.shape[2] // len(pool.proposals)
     last_log_weights = _last_log_weights(pool, n_draws)
@@ -256,8 +277,7 @@ def _last_or_resampled(z: np.ndarray, weights: np.ndarray, pool: Pool, evidence)
     points = z[:, :, -n_draws:].copy()
     poor = effective_sample_size(last_log_weights) < TARGET_SHARE * n_draws
     # A mode that earlier rounds found can be missing from the last without a trace in its weights.
-    rare = pool.log_target - np.log(pool.densities[-1]) > np.log(RARE) + evidence[:, None]
-    poor |= np.sum(weights * rare, axis=1) > MOST_MISSED
+    poor |= _missed(pool) > MOST_MISSED
     if poor.any():
         points[poor], last[poor] = _resampled(z[poor], weights[poor], n_draws)
     return points, last

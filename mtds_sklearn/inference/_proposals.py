@@ -89,14 +89,19 @@ def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tu
     return np.moveaxis(v, 1, 2), curvature, np.maximum(value, new_value)
 
 
-def next_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Mixture:
+def next_proposal(
+    v: np.ndarray, log_weights: np.ndarray, target: Target, even: bool = False
+) -> Mixture:
     """Mixtures fitted to weighted points v (n_sequences, k, n_points).
 
-    The components start at some of the points. Their precision is the curvature of the log target
-    there plus that of a window as wide as the cloud of points, and their mean one Newton step
-    away, so that they follow a curved ridge.
+    The components start at some of the points, drawn by weight, and at an extreme one: that of the
+    largest weight, where earlier proposals drew too little (Raftery & Bao 2010), or, where weights
+    are `even` whatever was missed, that farthest from the mean. Their precision is the curvature of
+    the log target there plus that of a window as wide as the cloud of points, and their mean one
+    Newton step away, so that they follow a curved ridge.
     """
-    weights = tempered(log_weights, FIT_EFFECTIVE)
+    weights, extreme = tempered(log_weights, FIT_EFFECTIVE), np.argmax(log_weights, axis=1)
+    extreme = np.take_along_axis(v, extreme[:, None, None], axis=2)
     if v.shape[2] > FIT_POINTS:
         picks = systematic(weights, FIT_POINTS)
         v = np.take_along_axis(v, picks[:, None], axis=2)
@@ -105,10 +110,14 @@ def next_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Mix
     cloud = (centred * weights[:, None]) @ np.swapaxes(centred, 1, 2)
     size = np.trace(cloud, axis1=1, axis2=2)[:, None, None]
     cloud = cloud + 1e-9 * (1.0 + size) * np.eye(v.shape[1])
+    if even:
+        distance = np.einsum("nas,nab,nbs->ns", centred, np.linalg.inv(cloud), centred)
+        farthest = np.argmax(np.where(weights > 0.0, distance, 0.0), axis=1)
+        extreme = np.take_along_axis(v, farthest[:, None, None], axis=2)
     picks = systematic(weights, N_COMPONENTS)
-    at = np.take_along_axis(v, picks[:, None], axis=2)
+    at = np.concatenate([np.take_along_axis(v, picks[:, None], axis=2), extreme], axis=2)
     gradient, curvature = local_quadratics(at, target)
     covs = np.linalg.inv(curvature + np.linalg.inv(WINDOW_WIDTH**2 * cloud)[:, None])
     means = np.swapaxes(at, 1, 2) + np.einsum("njab,njb->nja", covs, gradient)
-    start = make_mixture(PRIOR_WEIGHT, np.ones(picks.shape), means, covs)
+    start = make_mixture(PRIOR_WEIGHT, np.ones(means.shape[:2]), means, covs)
     return fit_mixture(start, v, weights)
