@@ -7,7 +7,6 @@ from small_families import draw_sequences, make_family, make_rows, pack
 from mtds_sklearn._sequences import frozen
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.learning._disturbance import (
-    forecast_densities,
     learn_rest,
 )
 from mtds_sklearn.learning._gain import (
@@ -18,6 +17,7 @@ from mtds_sklearn.learning._gain import (
     with_noise_states,
 )
 from mtds_sklearn.learning._growth import Options, grow, n_stages, theta_size
+from mtds_sklearn.learning._judgement import judge
 from mtds_sklearn.learning._m_step import forgets
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._chart import theta_names
@@ -168,9 +168,7 @@ def test_forecasts_decide(rng):
     grown, found = learn(coloured, disturbance="auto")
     assert disturbance_of(found.family) != "none"
     draws = make_draws(1, 0)
-    before, after = (
-        forecast_densities(coloured, each.family, draws).mean() for each in (grown, found)
-    )
+    before, after = (judge(coloured, each.family, draws).density.mean() for each in (grown, found))
     assert after > before
     assert disturbance_of(learn(white, disturbance="auto")[1].family) == "none"
     assert disturbance_of(learn(white, disturbance="innovations")[1].family) != "none"
@@ -202,9 +200,9 @@ def test_forecasts_of_the_rest_do_not_see_it(rng):
     family = decaying(rng)
     sequences, _ = draw_coloured(rng, family, (8,) * 2)
     draws = make_draws(1, 0)
-    densities = forecast_densities(sequences, family, draws)
+    densities = judge(sequences, family, draws).density
     outputs = sequences.outputs.copy()
     outputs[7] += 1.0
-    moved = forecast_densities(sequences._replace(outputs=frozen(outputs)), family, draws)
+    moved = judge(sequences._replace(outputs=frozen(outputs)), family, draws).density
     assert moved[1] == densities[1]
     assert moved[0] != densities[0]

@@ -6,32 +6,32 @@ differ between sequences (`_levels`), by evidence.
 Whether there is a disturbance is not for the evidence to say: it counts the next row as much as all
 later ones, and the next row is where a gain helps most. So each candidate forecasts the rest of
 the training sequences from their first quarter and first half, and one with a gain is taken
-only where its forecasts are better than those without by more than their standard error. The number
-of states is chosen anew by evidence: states that stood for shocks are not needed any more.
+only where its forecasts are better than those without by more than their standard error. The
+number of states is chosen anew, by forecasts as well: states that stood for shocks are not needed
+any more.
 """
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences, truncate_sequences
-from mtds_sklearn.inference._adaptive_is import infer
+from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import Draws
-from mtds_sklearn.inference._forecast import forecast_rows, posterior_particles
 from mtds_sklearn.learning._em import Held, run_em, update_relevance
 from mtds_sklearn.learning._gain import learn_gain, learn_noise, start_noise, with_noise_states
 from mtds_sklearn.learning._growth import Learned, Options, with_evidence
 from mtds_sklearn.learning._initialization import spread_sample
+from mtds_sklearn.learning._judgement import Judgement, judge
 from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
 from mtds_sklearn.model._likelihood import evaluations, squared_residuals
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._task_map import natural_parameters
 
-# Shares of a training sequence from which the rest is forecast.
-CONTEXTS = (0.25, 0.5)
 # Forecasts of so many sequences decide.
 JUDGED_SEQUENCES = 40
 # Coloured noise that explains fewer nats than this of the next rows is not pursued.
 LEAST_GAIN = 5.0
+# Squared forecast errors, in units of their variance, above which a disturbance is looked for.
+MOST_SURPRISE = 1.5
 LEVEL_ROUNDS, LEVEL_ITERATIONS = 3, 10
 
 
@@ -66,34 +66,36 @@ def add_disturbance(
 ) -> Learned:
     """The grown family, or one with coloured noise or a gain where that forecasts better.
 
-    With `auto` forecasts may refuse the disturbance.
+    Families with fewer and fewer states are tried as long as the forecasts get better. With `auto`
+    forecasts may refuse the disturbance.
     """
-    if auto and _explained(sequences, learned) < LEAST_GAIN:
+    sample = spread_sample(sequences, JUDGED_SEQUENCES)
+    before = judge(sample, learned.family, draws)
+    if len(before.density) == 0 or (auto and not _is_disturbed(sequences, learned, before)):
         return learned
-    found = tried = _disturbed(sequences, learned, points)
-    for smaller in learned.smaller:
-        other = _disturbed(sequences, smaller, points)
-        tried = tried + other
-        if max(each.evidence for each in other) <= max(each.evidence for each in found):
+    best, record, tried = learned, np.array([-np.inf]), []
+    for each in (learned, *learned.smaller):
+        candidates = _disturbed(sequences, each, points)
+        densities = [judge(sample, one.family, draws).density for one in candidates]
+        tried += candidates
+        found = int(np.argmax([np.mean(density) for density in densities]))
+        if np.mean(densities[found]) <= np.mean(record):
             break
-        found = other
-    best = _best_forecaster(sequences, learned if auto else None, found, draws)
+        best, record = candidates[found], densities[found]
+    rise = record - before.density
+    if auto and np.mean(rise) <= np.std(rise) / np.sqrt(len(rise)):
+        best = learned
     stages = [each.stages[0]._replace(kept=each is best) for each in tried]
     return best._replace(stages=(*learned.stages, *stages))
 
 
-def _best_forecaster(sequences, learned: Learned | None, found: list, draws: Draws) -> Learned:
-    """The best of the found; or the learned one where that is no worse, give or take chance."""
-    sample = spread_sample(sequences, JUDGED_SEQUENCES)
-    densities = [forecast_densities(sample, each.family, draws) for each in found]
-    if len(densities[0]) == 0:  # sequences of a single row: nothing is left to forecast
-        return found[0] if learned is None else learned
-    best = int(np.argmax([np.mean(density) for density in densities]))
-    if learned is not None:
-        rise = densities[best] - forecast_densities(sample, learned.family, draws)
-        if np.mean(rise) <= np.std(rise) / np.sqrt(len(rise)):
-            return learned
-    return found[best]
+def _is_disturbed(sequences: PackedSequences, learned: Learned, judged: Judgement) -> bool:
+    """Whether residuals remember, or forecasts miss by more than they should.
+
+    With states to spare, residuals are white and forecasts too sure.
+    """
+    surprised = float(np.mean(judged.surprise)) > MOST_SURPRISE
+    return surprised or _explained(sequences, learned) >= LEAST_GAIN
 
 
 def _explained(sequences: PackedSequences, learned: Learned) -> float:
@@ -128,29 +130,6 @@ def share_spent(sequences: PackedSequences, learned: Learned) -> float:
     return min(n_determined / max(float(sequences.observed.sum()), 1.0), 0.9)
 
 
-def forecast_densities(sequences: PackedSequences, family: Family, draws: Draws) -> np.ndarray:
-    """Mean log density (n_sequences,) per value, in nats, of the rest given the first rows."""
-    lengths = np.diff(sequences.offsets)
-    total, count = np.zeros(len(lengths)), np.zeros(len(lengths))
-    within = np.arange(len(sequences.outputs)) - np.repeat(sequences.offsets[:-1], lengths)
-    for share in CONTEXTS:
-        n_known = np.maximum((share * lengths).astype(np.int64), 1)
-        known = (within < np.repeat(n_known, lengths))[:, None]
-        context = sequences._replace(
-            observed=frozen(sequences.observed & known),
-            outputs=frozen(np.where(known, sequences.outputs, 0.0)),
-            precision=None,
-        )
-        posterior = infer(truncate_sequences(context, n_known), family, draws)
-        particles = posterior_particles(posterior, context, family)
-        wanted = np.where(sequences.observed & ~known, sequences.outputs, np.nan)
-        density = forecast_rows(context, particles, np.empty(0), wanted).log_density
-        total += np.add.reduceat(np.nansum(density, axis=1), sequences.offsets[:-1])
-        count += np.add.reduceat(np.isfinite(density).sum(axis=1), sequences.offsets[:-1])
-    seen = count > 0
-    return total[seen] / count[seen]
-
-
 def add_levels(
     sequences: PackedSequences, learned: Learned, points: np.ndarray, draws: Draws
 ) -> Learned:
@@ -172,7 +151,7 @@ def add_levels(
         levels = fit_levels(base, other.family, other.posterior)
     family = other.family._replace(noise_std=levels.noise_std, noise_dof=levels.dof)
     sample = spread_sample(sequences, JUDGED_SEQUENCES)
-    before, after = (forecast_densities(sample, each, draws) for each in (learned.family, family))
+    before, after = (judge(sample, each, draws).density for each in (learned.family, family))
     if np.isinf(levels.dof) or np.sum(after) <= np.sum(before):
         return learned
     return other._replace(family=family, level=levels.weights**-0.5)
