@@ -29,7 +29,7 @@ def new():
 
 
 def fit(data, y=None, **options):
-    options = {"n_states": 2, "n_init": 1, "random_state": 0} | options
+    options = {"n_states": 2, "latent_dim": 2, "n_init": 1, "random_state": 0} | options
     model = MTLDSRegressor(**options)
     return model.fit(data.X, data.y if y is None else y, groups=data.groups, times=data.times)
 

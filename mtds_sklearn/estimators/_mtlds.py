@@ -62,12 +62,12 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
 
     Parameters
     ----------
-    n_states : int or "auto", default=4
+    n_states : int or "auto", default=8
         Largest number of states. Fewer are used where more do not raise the evidence; "auto" is 16,
         which are more than growth needs for most families.
-    latent_dim : int or "auto", default=2
+    latent_dim : int or "auto", default="auto"
         Dimension of z: how many independent ways there are for sequences to differ. "auto" begins
-        with 8 (with N sequences at most N - 1) and leaves out those that the outputs say next to
+        with 10 (with N sequences at most N - 1) and leaves out those that the outputs say next to
         nothing of, while the evidence does not fall.
     transition : {"modal", "cayley"}, default="modal"
         Chart of the stable transition matrix: blocks of two states with two poles each, or a full
@@ -207,8 +207,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
 
     def __init__(
         self,
-        n_states=4,
-        latent_dim=2,
+        n_states=8,
+        latent_dim="auto",
         *,
         transition="modal",
         varying="all",

@@ -41,7 +41,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
 
     Parameters
     ----------
-    n_states : int or "auto", default=4
+    n_states : int or "auto", default=8
         Largest number of states; fewer are used where more do not raise the evidence. "auto" is 16.
     transition : {"modal", "cayley"}, default="modal"
         Chart of the stable transition matrix; see `MTLDSRegressor`.
@@ -123,7 +123,7 @@ class PooledLDS(StreamingMixin, BaseLDS):
 
     def __init__(
         self,
-        n_states=4,
+        n_states=8,
         *,
         transition="modal",
         initial_state="shared",

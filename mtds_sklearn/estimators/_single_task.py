@@ -41,7 +41,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
 
     Parameters
     ----------
-    n_states : int or "auto", default=4
+    n_states : int or "auto", default=8
         Largest number of states; fewer are used where more do not raise the evidence. "auto" is 16.
     unseen : {"pooled", "raise"}, default="pooled"
         What to forecast for a sequence that `fit` did not see and of which nothing is known: what
@@ -118,7 +118,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
 
     def __init__(
         self,
-        n_states=4,
+        n_states=8,
         *,
         unseen="pooled",
         transition="modal",

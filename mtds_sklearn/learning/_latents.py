@@ -29,7 +29,7 @@ from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior
 
 # Where the number of latents is to be found, it is looked for from here down.
-MOST_LATENTS = 8
+MOST_LATENTS = 10
 # An axis that is left out may have cost 0.09 nats per sequence.
 LEAST_INFORMATION = 0.2
 
