@@ -29,6 +29,7 @@ import importlib
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 import warnings
@@ -127,8 +128,23 @@ def header(args: argparse.Namespace, seconds: float) -> str:
     return (
         f"{datetime.date.today()}; seed {args.seed}; Python {platform.python_version()}, "
         f"{versions}; {seconds / 60:.1f} minutes, without what was in the cache.\n\n"
-        f"    python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}\n"
+        f"    {_command(args)}\n"
     )
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that gives the same table, wherever files lie."""
+    words = ["python", "benchmarks/compare.py", "--seed", str(args.seed)]
+    words += ["--quick"] if args.quick else []
+    words += ["--data", "FOLDER"] if args.data else []
+    for option, all_names in {
+        "families": families.family_names(),
+        "methods": method_names(),
+    }.items():
+        names = getattr(args, option)
+        words += [] if names == all_names else [f"--{option}", *names]
+    words += ["--set", *(f"{name}={value}" for name, value in args.set.items())] if args.set else []
+    return shlex.join(words)
 
 
 def main() -> None:
