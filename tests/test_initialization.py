@@ -164,6 +164,15 @@ def test_the_order_of_sequences_does_not_matter(rng, monkeypatch, limit):
         np.testing.assert_allclose(found.emission, expected.emission, atol=1e-9)
 
 
+def test_inputs_of_any_size_leave_a_block_to_find(rng):
+    """A new sequence in units that training never saw: its normal equations were singular."""
+    inputs = np.column_stack([np.zeros(52), 1e11 * np.cumsum(rng.standard_normal(52))])
+    sequences = pack(inputs, rng.standard_normal((52, 2)), (52,))
+    block = find_block(sequences, sequences.outputs, single=False)
+    assert np.all(np.isfinite(block.amplitudes))
+    assert np.all(np.isfinite(block.coordinates))
+
+
 def test_the_sample_of_sequences_holds_weak_and_strong_ones(rng, monkeypatch):
     outputs = np.repeat([5.0, 1.0, 3.0, 2.0, 4.0], 6)
     sequences = pack(np.zeros((30, 0)), outputs, (6,) * 5)

@@ -31,6 +31,7 @@ LOADING_SCALE = 0.3
 REVIVAL_PRECISION = 1000.0
 # Ridge of the regression on a block's responses, for every observed row of a sequence.
 RIDGE = 1e-3
+LEAST_RIDGE = 1e-12  # of columns of length one
 # Candidates are ranked on so many sequences.
 SCORED_SEQUENCES = 200
 
@@ -145,7 +146,11 @@ def _regress(grid, left, ridge) -> tuple:
         block_entries(grid), left.outputs, left.observed.astype(np.float64), left.inputs,
         left.offsets, normal, right,
     )  # fmt: skip
-    solution = np.linalg.solve(normal + ridge * np.eye(width), right[..., None])[..., 0]
+    # Columns of length one, so that inputs of any size leave something of the ridge.
+    size = np.sqrt(np.diagonal(normal, axis1=-2, axis2=-1) + ridge)
+    normal /= size[..., :, None] * size[..., None, :]
+    normal += (ridge / size**2 + LEAST_RIDGE)[..., None] * np.eye(width)
+    solution = np.linalg.solve(normal, (right / size)[..., None])[..., 0] / size
     return solution, right
 
 
