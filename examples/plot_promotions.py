@@ -30,7 +30,7 @@ test.groups += 1000  # stores that the training data do not know
 models = {
     "pooled": PooledLDS(n_states=8),
     "multi-task": MTLDSRegressor(
-        n_states=8, latent_dim=10, varying=("B", "D", "offset", "x0"), random_state=0
+        n_states=8, latent_dim=10, varying=("B", "D", "offset", "x0"), max_iter=300, random_state=0
     ),
 }
 for model in models.values():

@@ -30,8 +30,8 @@ for family, (make, n_states) in makers.items():
     test.groups += 1000  # new sequences need labels that the training data do not use
     models = {
         "pooled": PooledLDS(n_states=n_states),
-        "single-task": SingleTaskLDS(n_states=n_states, max_iter=300, n_jobs=-1),
-        "multi-task": MTLDSRegressor(n_states=n_states, latent_dim=4, random_state=0),
+        "single-task": SingleTaskLDS(n_states=n_states, max_iter=2000, n_jobs=-1),
+        "multi-task": MTLDSRegressor(n_states=n_states, latent_dim=4, max_iter=300, random_state=0),
     }
     for model in models.values():
         model.fit(train.X, train.y, groups=train.groups, times=train.times)
