@@ -4,6 +4,7 @@ import numpy as np
 from methods import ORACLE, OURS
 from scoring import METRICS, TASKS
 
+FEWEST = 3  # sequences that a difference is told from chance by
 COMPARED = ("rmse", "nll")  # what wins and losses are counted by
 
 
@@ -47,7 +48,7 @@ def outcome(ours: dict, rival: dict, metric: str) -> tuple[str, float, float]:
     pair = pair[:, np.isfinite(pair).all(axis=0)]
     difference = pair[0] - pair[1]
     mean, error = float(np.mean(difference)), _standard_error(difference)
-    if abs(mean) <= error:
+    if abs(mean) <= error or len(difference) < FEWEST:
         return "tie", mean, error
     return ("win" if mean < 0 else "loss"), mean, error
 

@@ -61,7 +61,7 @@ def family_names() -> list[str]:
 def load(name: str, seed: int, data: str | None, quick: bool = False) -> Family | None:
     """Draw or read a family; None where its file is absent.
 
-    `quick` keeps at most 40 training and 10 test sequences, and one fold.
+    `quick` keeps at most 40 training and 10 test sequences, and one fold (four of single ones).
     """
     if name in SYNTHETIC:
         make, options, n_train, n_test = SYNTHETIC[name]
@@ -75,7 +75,8 @@ def load(name: str, seed: int, data: str | None, quick: bool = False) -> Family 
         return None
     parts = _folds(sequences, seed)
     if quick:
-        parts = [Part(part.train[:40], part.test[:10]) for part in parts[:1]]
+        n_parts = -(-4 // len(parts[0].test))  # at least four test sequences
+        parts = [Part(part.train[:40], part.test[:10]) for part in parts[:n_parts]]
     return Family("real", parts)
 
 
