@@ -28,7 +28,7 @@ EVIDENCE_SHARE = 0.7
 # below which they are left out.
 HALF_TRUST, LEAST_TRUST = 20.0, 0.02
 # Points that a proposal is fitted to; the weights are tempered until so many are effective.
-FIT_POINTS, FIT_EFFECTIVE = 2048, 200.0
+FIT_POINTS, FIT_EFFECTIVE = 2048, 300.0
 # Half width of the window of a component, in standard deviations of the cloud of points.
 WINDOW_WIDTH = 2.0
 

@@ -31,7 +31,7 @@ FLOOR = 0.05
 QUADRATURE_NODES = 5
 # Newton's method for the most likely shape: step of differences (wide: the likelihood has kinks),
 # iterations, halvings of a step.
-DIFFERENCE, NEWTON_STEPS, HALVINGS = 0.05, 30, 8
+DIFFERENCE, NEWTON_STEPS, HALVINGS = 0.05, 30, 12
 # Importance sampling of shapes around it: draws of a round, and rounds.
 N_DRAWS, N_ROUNDS, DEGREES_OF_FREEDOM = 256, 2, 6
 # Draws of less than this share of the weight are left out of the average.
@@ -107,8 +107,10 @@ def _mode(log_posterior) -> tuple:
     for _ in range(NEWTON_STEPS):
         gradient, curvature = _derivatives(log_posterior, shape)
         variance, axes = np.linalg.eigh(curvature)
-        inverse = (axes / np.maximum(variance, 0.5)) @ axes.T  # the prior alone has curvature 1
-        trials = shape + lengths * np.clip(inverse @ gradient, -1.0, 1.0)
+        # Away from the mode the curvature may have either sign; the prior alone has 1.
+        inverse = (axes / np.maximum(np.abs(variance), 0.5)) @ axes.T
+        step = inverse @ gradient
+        trials = shape + lengths * step / max(1.0, np.linalg.norm(step))
         values = log_posterior(np.vstack([shape, trials]))
         best = np.argmax(values[1:])
         if values[1 + best] <= values[0]:
