@@ -20,7 +20,7 @@ from mtds_sklearn.learning._em import Held, run_em, update_relevance
 from mtds_sklearn.learning._gain import learn_gain, learn_noise, start_noise, with_noise_states
 from mtds_sklearn.learning._growth import Learned, Options, with_evidence
 from mtds_sklearn.learning._initialization import spread_sample
-from mtds_sklearn.learning._judgement import Judgement, judge
+from mtds_sklearn.learning._judgement import Judgement, is_ahead, judge
 from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
 from mtds_sklearn.model._likelihood import evaluations, squared_residuals
@@ -66,24 +66,24 @@ def add_disturbance(
 ) -> Learned:
     """The grown family, or one with coloured noise or a gain where that forecasts better.
 
-    Families with fewer and fewer states are tried as long as the forecasts get better. With `auto`
-    forecasts may refuse the disturbance.
+    Families with more and more states are tried, from none, as long as each forecasts better than
+    the one before: states that stood for shocks are not needed any more. With `auto` forecasts may
+    refuse the disturbance.
     """
     sample = spread_sample(sequences, JUDGED_SEQUENCES)
     before = judge(sample, learned.family, draws)
     if len(before.density) == 0 or (auto and not _is_disturbed(sequences, learned, before)):
         return learned
-    best, record, tried = learned, np.array([-np.inf]), []
-    for each in (learned, *learned.smaller):
+    best, density, tried = learned, None, []
+    for each in (*learned.smaller[::-1], learned):
         candidates = _disturbed(sequences, each, points)
         densities = [judge(sample, one.family, draws).density for one in candidates]
         tried += candidates
-        found = int(np.argmax([np.mean(density) for density in densities]))
-        if np.mean(densities[found]) <= np.mean(record):
+        found = int(np.argmax([np.mean(one) for one in densities]))
+        if density is not None and not is_ahead(densities[found], density):
             break
-        best, record = candidates[found], densities[found]
-    rise = record - before.density
-    if auto and np.mean(rise) <= np.std(rise) / np.sqrt(len(rise)):
+        best, density = candidates[found], densities[found]
+    if auto and not is_ahead(density, before.density):
         best = learned
     stages = [each.stages[0]._replace(kept=each is best) for each in tried]
     return best._replace(stages=(*learned.stages, *stages))

@@ -53,3 +53,9 @@ def judge(sequences: PackedSequences, family: Family, draws: Draws) -> Judgement
             total += np.add.reduceat(each.sum(axis=1, dtype=float), sequences.offsets[:-1])
     seen = count > 0
     return Judgement(density[seen] / count[seen], surprise[seen] / count[seen])
+
+
+def is_ahead(density: np.ndarray, other: np.ndarray) -> bool:
+    """Whether log densities (n_judged,) exceed others by more than the standard error of that."""
+    rise = density - other
+    return bool(np.mean(rise) > np.std(rise) / np.sqrt(len(rise)))
