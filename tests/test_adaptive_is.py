@@ -33,12 +33,16 @@ def family_of(rng, name, k, scale=0.3):
     return family._replace(prior=None if name == "standard" else skewed_prior(k))
 
 
-def slow_log_target(z, sequences, family, i):
-    """log p(y_i, z) at one z."""
-    rows, shape = list(each(sequences))[i], tuple(family.chart.shape)
+def slow_gap_weights(family, observed):
+    """Weights of the values of one sequence, of the family's mean system."""
+    mean = natural_parameters(family, np.zeros(family.loadings.shape[1]))
+    return reference.gap_weights(mean, tuple(family.chart.shape), observed, family.noise_std)
+
+
+def slow_log_target(z, family, rows, weights):
+    """log p(y, z) of one sequence at one z."""
+    shape = tuple(family.chart.shape)
     psi = natural_parameters(family, z)
-    mean = natural_parameters(family, np.zeros(len(z)))
-    weights = reference.gap_weights(mean, shape, rows[2], family.noise_std)
     likelihood = reference.log_likelihood(psi, shape, *rows, family.noise_std, weights)
     return likelihood + log_prior_density(latent_prior(family), z)
 
@@ -92,8 +96,10 @@ def test_moments_and_evidence_agree_with_gauss_hermite(rng, k, gain):
     for i in range(len(LENGTHS)):
         # Where the nodes go is taken from the posterior; what they add up to is not.
         factor = np.linalg.cholesky(posterior.cov[i])
+        rows = list(each(sequences))[i]
+        weights = slow_gap_weights(family, rows[2])
         expected = reference.gauss_hermite_posterior(
-            partial(slow_log_target, sequences=sequences, family=family, i=i),
+            partial(slow_log_target, family=family, rows=rows, weights=weights),
             k,
             posterior.mean[i],
             factor,
