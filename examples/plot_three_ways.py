@@ -21,12 +21,12 @@ colors = {"pooled": "0.5", "single-task": "C1", "multi-task": "C0"}
 contexts = (0, 5, 10, 20, 40)
 
 # %%
-# For each family the three models are fitted to 40 sequences; then the first rows of 8 new ones
+# For each family the three models are fitted to 40 sequences; then the first rows of 7 new ones
 # are revealed and the rest is scored. The single-task model learns a new system from each prefix.
 
 fitted, new, scores = {}, {}, {}
 for family, (make, n_states) in makers.items():
-    train, test = make(40, 80, random_state=0), make(8, 80, random_state=1)
+    train, test = make(40, 80, random_state=0), make(7, 80, random_state=1)
     test.groups += 1000  # new sequences need labels that the training data do not use
     models = {
         "pooled": PooledLDS(n_states=n_states),
