@@ -18,7 +18,7 @@ from mtds_sklearn.display import ContextCurveDisplay, ForecastDisplay
 
 makers = {"two oscillators": (make_oscillators, 4), "bouncing balls": (make_bouncing_balls, 6)}
 colors = {"pooled": "0.5", "single-task": "C1", "multi-task": "C0"}
-contexts = (0, 5, 10, 20, 40)
+contexts = (0, 10, 20, 40)
 
 # %%
 # For each family the three models are fitted to 40 sequences; then the first rows of 7 new ones

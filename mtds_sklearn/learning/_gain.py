@@ -17,6 +17,8 @@ offered to the choice by forecasts (`learning/_disturbance.py`):
 z is inferred again after each step, since what is forgiven as disturbance no longer bends z.
 """
 
+from itertools import product
+
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
@@ -35,14 +37,14 @@ GAIN_ITERATIONS = 30
 WEIGHT_ROUNDS = 3
 
 
-def with_noise_states(family: Family, varying: bool = False) -> Family:
+def with_noise_states(family: Family) -> Family:
     """The family with two noise states for each output, in front of its own; all gains zero."""
     old = family.chart
     n, m, p, block = old.shape
     n_noise = 2 * p
     block = 2 if is_modal(old.shape) else n + n_noise
     shape = Shape(n + n_noise, m, p, block)
-    directions = np.vstack([np.repeat(np.eye(p), 1, axis=0), old.directions.reshape(-1, p)])
+    directions = np.vstack([np.eye(p), old.directions.reshape(-1, p)])
     chart = make_chart(shape, directions, (*old.free, "K"), True, n_noise)
     row_of = {entry: row for row, entry in enumerate(chart.entries)}
     rows = [row_of[_shifted(entry, old, shape, n_noise)] for entry in old.entries]
@@ -50,8 +52,6 @@ def with_noise_states(family: Family, varying: bool = False) -> Family:
     bias = np.zeros(len(chart.entries))
     precision = np.full(len(chart.entries), np.inf)
     loadings[rows], bias[rows], precision[rows] = family.loadings, family.bias, family.precision
-    if varying:
-        precision[[entry[0] == "K" for entry in chart.entries]] = 1.0
     return family._replace(chart=chart, loadings=loadings, bias=bias, precision=precision)
 
 
@@ -85,41 +85,34 @@ def disturbance_of(family: Family) -> str:
 def gain_entries(chart: Chart, on_states: bool) -> np.ndarray:
     """Mask (n_theta,) of the poles and gains of the noise, and of the gains on the states."""
     return np.array(
-        [
-            (kind in ("A", "K") and _is_noise(kind, i, chart)) or (kind == "K" and on_states)
-            for kind, i, _ in chart.entries
-        ],
+        [_is_noise(kind, i, chart) or (kind == "K" and on_states) for kind, i, _ in chart.entries],
         dtype=bool,
     )
 
 
 def _is_noise(kind: str, i: int, chart: Chart) -> bool:
-    return i < chart.n_noise and (kind == "K" or i < chart.shape.n_states)
+    return kind in ("A", "K") and i < chart.n_noise
 
 
 def start_noise(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Family:
     """Poles and gains of the noise of each output that predict the next residuals best."""
     chart, run = family.chart, evaluations(sequences)
-    best = squared_residuals(natural_parameters(family, posterior.mean), run, chart).sum(axis=0)
-    bias = family.bias.copy()
-    for pole in NOISE_POLES:
-        for share in GAIN_SHARES:
-            trial = family.bias.copy()
-            for row, (kind, i, _) in enumerate(chart.entries):
-                if kind in ("A", "K") and _is_noise(kind, i, chart):
-                    trial[row] = _start(kind, i, pole, share, chart)
-            z = posterior.mean
-            squared = squared_residuals(
-                natural_parameters(family._replace(bias=trial), z), run, chart
-            ).sum(axis=0)
-            for row, (kind, i, _) in enumerate(chart.entries):
-                if (
-                    kind in ("A", "K")
-                    and _is_noise(kind, i, chart)
-                    and squared[i // 2] < best[i // 2]
-                ):
-                    bias[row] = trial[row]
-            best = np.minimum(best, squared)
+    noise = np.flatnonzero(gain_entries(chart, on_states=False))
+    names = [chart.entries[row][:2] for row in noise]
+    output = np.array([i // 2 for _, i in names])
+
+    def squared_with(bias: np.ndarray) -> np.ndarray:
+        psi = natural_parameters(family._replace(bias=bias), posterior.mean)
+        return squared_residuals(psi, run, chart).sum(axis=0)
+
+    bias, best = family.bias.copy(), squared_with(family.bias)
+    for pole, share in product(NOISE_POLES, GAIN_SHARES):
+        trial = family.bias.copy()
+        trial[noise] = [_start(kind, i, pole, share, chart) for kind, i in names]
+        squared = squared_with(trial)
+        better = noise[squared[output] < best[output]]
+        bias[better] = trial[better]
+        best = np.minimum(best, squared)
     return family._replace(bias=bias)
 
 

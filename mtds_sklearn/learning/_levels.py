@@ -48,7 +48,6 @@ def fit_levels(sequences: PackedSequences, family: Family, posterior: TaskPoster
     """Noise and degrees of freedom of most likelihood, given the posteriors of z."""
     squared = expected_squares(cubature_points(posterior), sequences, family)
     count = evaluations(sequences).n_observed
-    alike = family.noise_std * 1.0
 
     def fitted(log_dof):
         return _scale(squared, count, family.noise_std, np.exp(log_dof))
@@ -58,9 +57,9 @@ def fit_levels(sequences: PackedSequences, family: Family, posterior: TaskPoster
 
     found = minimize_scalar(cost, bounds=np.log(DOF_RANGE), method="bounded")
     dof = float(np.exp(found.x))
-    before = np.sum(student_log_density(squared, count, alike, np.inf))
+    before = np.sum(student_log_density(squared, count, family.noise_std, np.inf))
     if -found.fun < before + LEAST_GAIN or dof > 0.9 * DOF_RANGE[1]:
-        return Levels(alike, np.inf, np.ones(len(squared)))
+        return Levels(family.noise_std, np.inf, np.ones(len(squared)))
     noise_std = fitted(found.x)
     return Levels(noise_std, dof, level_weights(squared, count, noise_std, dof))
 
