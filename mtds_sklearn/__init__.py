@@ -1,5 +1,6 @@
 """Multi-task linear dynamical systems with a scikit-learn interface."""
 
+from mtds_sklearn import _compilation  # noqa: F401  before any kernel is defined
 from mtds_sklearn.estimators._mtlds import MTLDSRegressor
 from mtds_sklearn.estimators._pooled import PooledLDS
 from mtds_sklearn.estimators._row_wise import RowWise

@@ -38,7 +38,8 @@ class PackedSequences(NamedTuple):
 def value_precision(sequences: PackedSequences) -> np.ndarray:
     """Relative precision (n_rows, n_outputs) of all values, 0 where they are not observed."""
     given = sequences.precision
-    return sequences.observed.astype(np.float64) if given is None else given
+    # Read-only either way: numba compiles every kernel anew for the other kind of array.
+    return frozen(sequences.observed.astype(np.float64)) if given is None else given
 
 
 def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:

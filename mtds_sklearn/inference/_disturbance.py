@@ -114,6 +114,7 @@ def at_horizon(yhat: np.ndarray, innovations: np.ndarray, systems: tuple, horizo
         yhat[j:] -= np.einsum("sop,tps->tos", lds.C @ response, innovations[:-j])
         response = lds.A @ response
     chosen, share = spread_systems(psi[None], log_weights[None])
-    rows = (np.zeros((horizon, len(noise_std)), dtype=bool), np.array([0, horizon]))
+    unseen = frozen(np.zeros((horizon, len(noise_std)), dtype=bool))
+    rows = (unseen, np.array([0, horizon]))
     table = unseen_variances(chosen, share, noise_std[None], chart, rows)
     return yhat, table[np.minimum(np.arange(len(yhat)), horizon - 1)]
