@@ -14,6 +14,12 @@ import numpy as np
 
 _LARGEST_EXACT_FLOAT = 2.0**53
 
+# A hint where labels are missing, whose owner may well have passed them to a search.
+ROUTING = (
+    "In a search or cross-validation groups and times reach the estimator with "
+    "sklearn.set_config(enable_metadata_routing=True)."
+)
+
 
 def as_column(values: Any, n_rows: int, *, name: str, who: str) -> np.ndarray:
     """Turn labels or times into an array of shape (n_rows,) whose dtype keeps them apart.
@@ -25,9 +31,8 @@ def as_column(values: Any, n_rows: int, *, name: str, who: str) -> np.ndarray:
     """
     column = _as_array(values)
     if column.ndim != 1:
-        raise ValueError(
-            f"{who}: {name} needs one value per row, so 1 dimension; it has shape {column.shape}."
-        )
+        got = f"shape {column.shape}" if column.ndim else repr(values)
+        raise ValueError(f"{who}: {name} needs one value per row, so 1 dimension; got {got}.")
     if len(column) != n_rows:
         raise ValueError(
             f"{who}: {name} needs one value per row of X: X has {n_rows} rows, "
@@ -151,10 +156,13 @@ def _from_objects(column: np.ndarray, who: str) -> np.ndarray:
 
 def _reject_times(column: np.ndarray, bad: np.ndarray, who: str) -> NoReturn:
     rows = np.flatnonzero(bad)
+    hint = "The levels of a row MultiIndex are (sequence, time)."
+    if column.dtype.kind == "f":
+        hint = "Steps of another length can be counted: np.rint(times / step)."
     raise ValueError(
         f"{who}: times must be integers, or dates at a constant step; {rows.size} of "
         f"{len(column)} rows have something else, the first is row {rows[0]} with time "
-        f"{show(column[rows[0]])}."
+        f"{show(column[rows[0]])}. {hint}"
     )
 
 
@@ -233,7 +241,7 @@ def check_steps(
         raise ValueError(
             f"{who}: the times of a sequence must differ; sequence {sequence} has time {start} "
             f"twice, in rows {rows[0]} and {rows[1]} of X ({repeats.size} repeats in all). "
-            "If the rows belong to several sequences, groups must tell them apart."
+            f"If the rows belong to several sequences, groups must tell them apart. {ROUTING}"
         )
     hint = ""
     if usual_step != step:
@@ -280,4 +288,6 @@ def show(value: Any) -> str:
     """Return the text of a label or time as a message should show it."""
     if isinstance(value, np.datetime64):
         return np.datetime_as_string(value, unit="auto")
+    if value is None:
+        return "None (rows without labels are one sequence)"
     return repr(str(value)) if isinstance(value, str) else str(value)

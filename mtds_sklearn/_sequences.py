@@ -12,6 +12,10 @@ from numpy.typing import ArrayLike
 from mtds_sklearn._rows import as_column, check_steps, number_labels, number_times
 from mtds_sklearn._values import as_matrix, reject_values, split_outputs
 
+# What the first level of a row index is not called: a family read the wrong way round can pass
+# for one, where labels happen to be consecutive integers.
+TIME_NAMES = ("time", "times", "timestamp", "datetime")
+
 
 class PackedSequences(NamedTuple):
     """Sequences below each other; all arrays are read-only and C-contiguous."""
@@ -63,7 +67,8 @@ def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
     Raises
     ------
     ValueError
-        If the row index of `X` is needed and has more than two levels.
+        If the row index of `X` is needed and has more than two levels, or the first is called a
+        time and the second is not.
     """
     index = getattr(X, "index", None)
     n_levels = getattr(index, "nlevels", 1)
@@ -73,6 +78,12 @@ def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
         raise ValueError(
             "A row index of X with several levels must have two, (sequence, time); it has "
             f"{n_levels}: {list(index.names)}. Pass groups and times, or drop the other levels."
+        )
+    first, second = (str(name).lower() in TIME_NAMES for name in index.names)
+    if first and not second:
+        raise ValueError(
+            "A row index of X must have the levels (sequence, time), in this order; its levels are "
+            f"called {list(index.names)}. X.swaplevel() puts the sequence first."
         )
     labels = index.get_level_values(0) if groups is None else groups
     return labels, index.get_level_values(1) if times is None else times

@@ -403,7 +403,8 @@ def test_score_refuses_what_does_not_fit(fitted, toy):
     X, y, groups, _ = toy
     with pytest.raises(ValueError, match="y needs one row for each of the 72 rows of X, got 3"):
         fitted.score(X, y[:3], groups=groups)
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    match = "sample_weight needs one value per row of X: X has 72 rows, sample_weight has 3"
+    with pytest.raises(ValueError, match=match):
         fitted.score(X, y, np.ones(3), groups=groups)
     with pytest.raises(ValueError, match="Input sample_weight contains NaN"):
         fitted.score(X, y, y * np.nan, groups=groups)

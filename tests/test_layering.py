@@ -28,6 +28,7 @@ FILE_LEVELS = {
     "_transform_fit": 1,
     "_transforms": 1,
     "_values": 1,
+    "_warnings": 1,
     "_families": 6,
     "_scores": 6,
     "_tables": 6,

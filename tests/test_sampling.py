@@ -1,6 +1,7 @@
 """`sample_y` and `sample_sequences`: samples agree with the forecasts they are samples of."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -132,6 +133,15 @@ def test_given_latents_are_without_noise(model, data):
     assert_allclose(noise.std(), model.noise_std_[0], rtol=0.05)
     assert abs(noise.mean()) < 5.0 * model.noise_std_[0] / np.sqrt(noise.size)
     assert abs(np.corrcoef(noise[:, 0], noise[:, 1])[0, 1]) < 0.25
+
+
+def test_inputs_may_bring_the_row_index_of_one_sequence(model, data):
+    index = pd.MultiIndex.from_arrays([["p1"] * N_STEPS, np.arange(5, 5 + N_STEPS)])
+    inputs = data.X[:N_STEPS]
+    expected = model.sample_sequences(inputs, 2, random_state=0)
+    found = model.sample_sequences(pd.DataFrame(inputs, index=index), 2, random_state=0)
+    for one, other in zip(found, expected, strict=True):
+        assert_array_equal(one, other)
 
 
 def test_draws_of_the_prior_have_the_moments_of_a_forecast_without_context(model, data):

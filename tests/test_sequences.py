@@ -389,9 +389,9 @@ def test_shapes_must_be_right():
         pack_sequences(inputs[:0], outputs[:0], who="fit")
     with raises("predict: y must have 2 columns; it has 1."):
         pack_sequences(inputs, outputs, n_outputs=2, who="predict")
-    with raises("fit: groups needs one value per row, so 1 dimension; it has shape (6, 1)."):
+    with raises("fit: groups needs one value per row, so 1 dimension; got shape (6, 1)."):
         pack(labels=np.array(LABELS)[:, np.newaxis])
-    with raises("fit: groups needs one value per row, so 1 dimension; it has shape ()."):
+    with raises("fit: groups needs one value per row, so 1 dimension; got 'abcdef'."):
         pack(labels="abcdef")
 
 

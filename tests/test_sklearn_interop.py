@@ -327,6 +327,26 @@ def test_names_of_inputs_are_checked(case, toy):
         model.predict(frame[["weight", "dose"]])
 
 
+@every_estimator
+def test_names_of_outputs_are_checked(case):
+    """Outputs in another order would be taken for each other without a word."""
+    X, y, groups, times = make_toy(n_outputs=2)
+    rows = {"groups": groups, "times": times}
+    table = pd.DataFrame(y, columns=["pressure", "index"])
+    model = clone(case.estimator).fit(X, table, **rows)
+    expected = model.predict(X, y_context=y, **rows)
+    assert_array_equal(model.predict(X, y_context=table, **rows), expected)
+    other = pl.DataFrame(table.to_dict("list"))
+    assert_array_equal(model.predict(X, y_context=other, **rows), expected)
+    swapped, renamed = table[["index", "pressure"]], table.set_axis([0, 1], axis=1)
+    message = r"in their order, \['pressure', 'index'\]; got \['index', 'pressure'\]"
+    with pytest.raises(ValueError, match=f"{name_of(case)}: y_context .* {message}"):
+        model.predict(X, y_context=swapped, **rows)
+    with pytest.raises(ValueError, match=f"{name_of(case)}.score: y .* {message}"):
+        model.score(X, swapped, **rows)
+    assert_array_equal(model.predict(X, y_context=renamed, **rows), expected)  # no names to compare
+
+
 # --------------------------------------------------------- what the checks cannot say about rows
 
 

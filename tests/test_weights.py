@@ -117,7 +117,7 @@ def test_bad_weights_are_refused_with_numbers(model, rows):
             "of 8 sequences",
         ),
         (np.ones((len(rows["y"]), 1)), r"so 1 dimension; it has shape \(96, 1\)"),
-        (np.ones(7), r"inconsistent numbers of samples: \[96, 7\]"),
+        (np.ones(7), f"{who}: .* X has 96 rows, sample_weight has 7"),
         (np.where(rows["groups"] == 1, np.nan, 1.0), "Input sample_weight contains NaN"),
     ]
     for weight, message in cases:

@@ -54,6 +54,10 @@ class ContextCurveDisplay:
         self.contexts = list(contexts)
         self.scores = {name: np.asarray(values) for name, values in scores.items()}
         self.metric = metric
+        if metric not in (*ERRORS, *OTHERS):
+            raise ValueError(
+                f"{type(self).__name__}: metric must be one of {(*ERRORS, *OTHERS)}, got {metric!r}"
+            )
         for name, values in self.scores.items():
             if len(values) != len(self.contexts):
                 raise ValueError(

@@ -32,8 +32,10 @@ from mtds_sklearn.estimators._checks import (
     as_columns,
     check_finite,
     check_horizon,
+    check_inputs,
     check_levels,
     check_targets,
+    names_of,
 )
 from mtds_sklearn.estimators._memory_of_rows import (
     RowMemory,
@@ -171,6 +173,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
             "n_outputs_": sequences.outputs.shape[1],
             "labels_": sequences.labels,
             "_y_ndim_": targets.ndim,
+            "_y_names_": names_of(y),
             "_starts_": memory.starts,
             "_y_mean_": memory.mean,
             "_y_std_": memory.std,
@@ -342,7 +345,9 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
             raise ValueError(
                 f"{type(self).__name__} was fitted with the labels of {len(self.labels_)} "
                 f"sequences, so it needs the label of every row: pass groups, or a DataFrame X "
-                f"with a row MultiIndex (sequence, time); got {len(inputs)} rows without labels"
+                f"with a row MultiIndex (sequence, time); got {len(inputs)} rows without labels. "
+                "String scorers, cross_val_predict and predict of a search drop groups: the "
+                "MultiIndex passes through them, and ForecastScorer hands groups on"
             )
         who, sequences = type(self).__name__, self._pack(inputs, outputs, labels, times)
         memory = RowMemory(self._starts_, self._y_mean_, self._y_std_)
@@ -352,6 +357,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
 
     def _check_inputs(self, probe: "BaseLDS", X: ArrayLike, **options: bool) -> np.ndarray:
         """Inputs as float64; sizes and names are checked against, or written on, `probe`."""
+        check_inputs(X, who=type(self).__name__)
         inputs = validate_data(probe, X, dtype=np.float64, ensure_all_finite=False, **options)
         check_finite(inputs, who=type(self).__name__)
         return inputs
@@ -366,7 +372,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
     def _check_outputs(self, y: ArrayLike, *, n_rows: int, name: str) -> np.ndarray:
         """Outputs handed to a fitted estimator, shape (n_rows, n_outputs)."""
         who = type(self).__name__
-        shape = {"n_rows": n_rows, "n_outputs": self.n_outputs_}
+        shape = {"n_rows": n_rows, "n_outputs": self.n_outputs_, "names": self._y_names_}
         outputs = as_columns(check_targets(y, **shape, name=name, who=who))
         check_domain(getattr(self, "y_transform_", None), outputs, name=name, who=who)
         return outputs

@@ -17,17 +17,26 @@ __all__ = [
     "Interval",
     "StrOptions",
     "as_columns",
+    "check_count",
     "check_finite",
     "check_horizon",
+    "check_inputs",
     "check_levels",
     "check_targets",
     "count_rows",
+    "names_of",
     "take_rows",
 ]
 
 
 def check_targets(
-    y: ArrayLike, *, n_rows: int, n_outputs: int | None = None, name: str = "y", who: str
+    y: ArrayLike,
+    *,
+    n_rows: int,
+    n_outputs: int | None = None,
+    names: list[str] | None = None,
+    name: str = "y",
+    who: str,
 ) -> np.ndarray:
     """Targets as float64, NaN where they were not observed.
 
@@ -39,6 +48,8 @@ def check_targets(
         Number of rows of X.
     n_outputs : int, default=None
         Number of outputs seen in `fit`; None accepts any number.
+    names : list of str, default=None
+        Their names, if they had any; a table with other names is refused.
     name, who : str
         Name of the argument and of whoever complains, for messages.
 
@@ -50,18 +61,22 @@ def check_targets(
     Raises
     ------
     ValueError
-        If `y` is None, has another number of rows or outputs, or holds an infinite value.
+        If `y` is None, has another number of rows or outputs, outputs of other names, or a value
+        that is infinite or no number.
     """
     if y is None:
         raise ValueError(
-            f"This {who} estimator requires y to be passed, but the target y is None."
-            if name == "y"
-            else f"{who}: {name} is None"
+            f"This {who} estimator requires {name} to be passed, but the target {name} is None."
         )
     # Infinities are counted below, so that the message can tell them from NaN, which is welcome.
-    targets = check_array(
-        y, dtype=np.float64, ensure_2d=False, ensure_all_finite=False, input_name=name
-    )
+    try:
+        targets = check_array(
+            y, dtype=np.float64, ensure_2d=False, ensure_all_finite=False, input_name=name
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{who}: {name} must be numbers, NaN where nothing was observed ({error})"
+        ) from error
     if len(targets) != n_rows:
         raise ValueError(
             f"{who}: {name} needs one row for each of the {n_rows} rows of X, got {len(targets)}"
@@ -71,6 +86,11 @@ def check_targets(
         raise ValueError(
             f"{who}: {name} needs the {n_outputs} outputs seen in fit, got {n_given} outputs"
         )
+    given = names_of(y)
+    if names and given and names != given:
+        raise ValueError(
+            f"{who}: {name} needs the outputs seen in fit, in their order, {names}; got {given}"
+        )
     n_infinite = np.count_nonzero(np.isinf(targets))
     if n_infinite:
         raise ValueError(
@@ -78,6 +98,44 @@ def check_targets(
             f"got {n_infinite} infinite values out of {targets.size}"
         )
     return targets
+
+
+def names_of(y: ArrayLike) -> list[str] | None:
+    """Names of the outputs of a table; None where they are not strings, or y is no table."""
+    names = list(getattr(y, "columns", []))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_inputs(X: ArrayLike, *, who: str) -> None:
+    """Refuse what scikit-learn would refuse without saying what to do.
+
+    Raises
+    ------
+    ValueError
+        If `X` is None or has no column, or a column holds something else than numbers.
+    """
+    nothing = "where nothing drives the sequences, pass a column of zeros, np.zeros((n_rows, 1))"
+    if X is None:
+        raise ValueError(f"{who}: X is None; {nothing}")
+    shape = getattr(X, "shape", ())
+    if len(shape) == 2 and shape[0] and shape[1] == 0:
+        raise ValueError(
+            f"{who}: X has 0 feature(s) (shape={shape}) while a minimum of 1 is required; {nothing}"
+        )
+    words = [name for name in getattr(X, "columns", []) if not _is_numeric(X[name])]
+    if words:
+        raise ValueError(
+            f"{who}: X must hold numbers; {len(words)} of its {shape[1]} columns do not: {words}. "
+            "What says which sequence a row belongs to is passed as groups"
+        )
+
+
+def _is_numeric(column: ArrayLike) -> bool:
+    try:
+        np.asarray(column, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_finite(inputs: np.ndarray, *, who: str) -> None:
@@ -114,7 +172,10 @@ def check_levels(quantiles: Sequence[float] | None, *, who: str) -> np.ndarray:
     """
     if quantiles is None:
         return np.empty(0)
-    levels = np.asarray(quantiles, dtype=np.float64)
+    try:
+        levels = np.asarray(quantiles, dtype=np.float64)
+    except (TypeError, ValueError):
+        levels = np.empty(0)
     # Written as "all inside", so that NaN is refused as well.
     if levels.ndim != 1 or levels.size == 0 or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(
@@ -137,3 +198,16 @@ def check_horizon(horizon: int | None, *, who: str) -> int | None:
     if isinstance(horizon, bool) or not isinstance(horizon, Integral) or horizon < 1:
         raise ValueError(f"{who}: horizon must be None or an integer >= 1, got {horizon!r}")
     return int(horizon)
+
+
+def check_count(count: int, *, name: str, who: str) -> int:
+    """Return how many of something are asked for: an integer of at least 1.
+
+    Raises
+    ------
+    ValueError
+        If `count` is anything else.
+    """
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+        raise ValueError(f"{who}: {name} must be an integer >= 1, got {count!r}")
+    return int(count)

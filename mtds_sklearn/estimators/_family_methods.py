@@ -7,7 +7,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from mtds_sklearn._sequences import select_sequences
+from mtds_sklearn._sequences import resolve_rows, select_sequences
+from mtds_sklearn.estimators._checks import check_count
 from mtds_sklearn.estimators._fitting import one_blas_thread, outputs_in_units, standardize
 from mtds_sklearn.estimators._known_family import (
     KnownFamily,
@@ -57,7 +58,7 @@ class FamilyMethods:
         with one_blas_thread():
             scaled = standardize(packed, known.units)
             parts = start_online(scaled, known.family, known.draws())
-        warn_thin(known, labels, np.array([part.ess for part in parts]), stacklevel=3)
+        warn_thin(known, labels, np.array([part.ess for part in parts]))
         return {
             label: SequencePosterior(label, part, setting)
             for label, part in zip(labels, parts, strict=True)
@@ -92,6 +93,8 @@ class FamilyMethods:
             In the units of y.
         """
         check_is_fitted(self)
+        who = f"{type(self).__name__}.sample_y"
+        n_samples = check_count(n_samples, name="n_samples", who=who)
         context = self._pack_known(X, y_context, groups, times, name="y_context")
         known = self._known_family()
         scaled = standardize(context, known.units)
@@ -108,7 +111,7 @@ class FamilyMethods:
         Parameters
         ----------
         X : array-like of shape (n_steps, n_inputs)
-            Inputs of one sequence.
+            Inputs of one sequence, in the order of time.
         n_sequences : int, default=1
             Number of members to draw from the prior of z; not used when `z` is given.
         z : array-like of shape (n_sequences, latent_dim), default=None
@@ -128,21 +131,23 @@ class FamilyMethods:
         Raises
         ------
         ValueError
-            If `z` has another number of columns than latent_dim.
+            If `z` has another number of columns than latent_dim or is not finite, the row index of
+            `X` tells of several sequences, or `n_sequences` is no number of them.
         """
         check_is_fitted(self)
+        who = f"{type(self).__name__}.sample_sequences"
+        n_sequences = check_count(n_sequences, name="n_sequences", who=who)
         rng = check_random_state(random_state)
         given = z is not None
-        normal = rng.standard_normal((n_sequences, self.posterior_mean_.shape[1]))
-        prior = latent_prior(self.task_map_)
-        z = np.asarray(z, dtype=np.float64) if given else latents_from_normal(prior, normal)
-        if z.ndim != 2 or z.shape[1] != self.posterior_mean_.shape[1]:
-            raise ValueError(
-                f"{type(self).__name__}.sample_sequences: z needs shape (n_sequences, "
-                f"{self.posterior_mean_.shape[1]}), got {z.shape}"
-            )
+        k = self.posterior_mean_.shape[1]
+        normal = rng.standard_normal((n_sequences, k))
+        if given:
+            z = _check_latents(z, k, who)
+        else:
+            z = latents_from_normal(latent_prior(self.task_map_), normal)
+        _check_one_sequence(X, who)
         stranger = np.full(len(X), object(), dtype=object)  # a label that nobody has
-        packed = self._pack_known(X, None, stranger, None, name="y_context")
+        packed = self._pack_known(X, None, stranger, np.arange(len(X)), name="y_context")
         scaled = select_sequences(standardize(packed, self._units_), np.zeros(len(z), dtype=int))
         particles = particles_at(self.task_map_, z[:, None])
         mean = forecast_rows(scaled, particles, np.empty(0), None).mean
@@ -156,3 +161,23 @@ class FamilyMethods:
             self.task_map_, self._units_, self._seed_, self.labels_, self.posterior_mean_,
             self.posterior_cov_, self.noise_level_, type(self).__name__,
         )  # fmt: skip
+
+
+def _check_latents(z: ArrayLike, k: int, who: str) -> np.ndarray:
+    """Latents (n_sequences, k) as float64."""
+    z = np.asarray(z, dtype=np.float64)
+    if z.ndim != 2 or z.shape[1] != k:
+        raise ValueError(f"{who}: z needs shape (n_sequences, {k}), got {z.shape}")
+    n_bad = np.count_nonzero(~np.isfinite(z))
+    if n_bad:
+        raise ValueError(f"{who}: z must be finite; {n_bad} of {z.size} values are not")
+    return z
+
+
+def _check_one_sequence(X: ArrayLike, who: str) -> None:
+    labels, _ = resolve_rows(X, None, None)
+    n_labels = 1 if labels is None else len(set(labels))
+    if n_labels > 1:
+        raise ValueError(
+            f"{who}: X needs the rows of one sequence, its row index tells of {n_labels}"
+        )

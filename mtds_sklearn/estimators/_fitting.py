@@ -1,6 +1,5 @@
 """From packed rows in the user's units to a learned family, for all three estimators."""
 
-import warnings
 from functools import cache
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from mtds_sklearn._scaling import Scaling, apply_scaling, fit_scaling
 from mtds_sklearn._sequences import PackedSequences, frozen, unpack_rows
 from mtds_sklearn._transform_fit import NAMES, fit_transform
 from mtds_sklearn._transforms import Transform, along
+from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._checks import StrOptions
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast, in_units
@@ -167,12 +167,11 @@ def _grow(sequences, options, points, normals) -> Learned:
 def warn_unconverged(estimator, learned: Learned) -> None:
     """Warn when the last stage of learning was cut short."""
     if not learned.converged:
-        warnings.warn(
+        warn_caller(
             f"{type(estimator).__name__} did not converge in max_iter={estimator.max_iter} "
             f"iterations: the bound still changed by more than tol={estimator.tol} per observed "
-            "value.",
+            "value. More iterations (max_iter) or a larger tol end it.",
             ConvergenceWarning,
-            stacklevel=5,
         )
 
 

@@ -1,12 +1,12 @@
 """Inference in a fitted family: what is known of a sequence becomes weighted draws of its theta."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
 from mtds_sklearn._sequences import PackedSequences, select_sequences, truncate_sequences
+from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._fitting import Units, merge_forecasts
 from mtds_sklearn.inference._adaptive_is import Posterior, infer
 from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
@@ -126,17 +126,16 @@ def infer_observed(known: KnownFamily, scaled: PackedSequences) -> Posterior:
     last = np.maximum.reduceat(seen, scaled.offsets[:-1]) - scaled.offsets[:-1]
     kept = truncate_sequences(scaled, np.maximum(last, 1))
     posterior = infer(kept, known.family, known.draws())
-    warn_thin(known, scaled.labels.tolist(), posterior.ess, stacklevel=6)
+    warn_thin(known, scaled.labels.tolist(), posterior.ess)
     return posterior
 
 
-def warn_thin(known: KnownFamily, labels: list, ess: np.ndarray, stacklevel: int) -> None:
+def warn_thin(known: KnownFamily, labels: list, ess: np.ndarray) -> None:
     """Warn of sequences whose posterior rests on too few effective draws."""
     thin = np.flatnonzero(ess < LEAST_ESS)
     if len(thin):
         shown = ", ".join(f"{labels[i]!r} ({ess[i]:.0f})" for i in thin[:5])
-        warnings.warn(
+        warn_caller(
             f"{known.who}: the posterior of {len(thin)} of {len(labels)} sequences rests on fewer "
-            f"than {LEAST_ESS:.0f} effective draws; label (effective draws): {shown}",
-            stacklevel=stacklevel,
+            f"than {LEAST_ESS:.0f} effective draws; label (effective draws): {shown}"
         )

@@ -1,6 +1,5 @@
 """What `fit` remembers of its rows, to notice later rows that cannot be what they are taken for."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from mtds_sklearn._rows import as_column, number_times, show
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._checks import as_columns
 
 # Half of the values this many standard deviations off: not the units of y.
@@ -86,10 +86,9 @@ def warn_if_far(memory: RowMemory, outputs: ArrayLike, *, name: str, who: str) -
             continue
         away = float(np.median(np.abs(values - memory.mean[j]))) / memory.std[j]
         if away > FAR:
-            warnings.warn(
+            warn_caller(
                 f"{who}: half of the {values.size} values of {name} (output {j}) lie at least "
                 f"{away:.3g} standard deviations from the mean of y in fit, which was "
                 f"{memory.mean[j]:.4g} with standard deviation {memory.std[j]:.4g}. Is {name} in "
-                "the units of y? (TransformedTargetRegressor transforms y, but not y_context.)",
-                stacklevel=4,
+                "the units of y? (TransformedTargetRegressor transforms y, but not y_context.)"
             )

@@ -1,12 +1,13 @@
 """`MTLDSRegressor`: the multi-task linear dynamical system."""
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 
+from mtds_sklearn._rows import ROUTING
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._checks import Interval, StrOptions
@@ -248,11 +249,10 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         options = make_options(self, latent_dim, self._varying_kinds())
         self._check_latent_dim(sequences, options)
         if n_sequences == 1:
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__} learns what differs between sequences, and got 1 sequence; "
-                "pass groups, or a DataFrame X with a row MultiIndex (sequence, time). "
-                "With one sequence PooledLDS does the same with fewer parameters.",
-                stacklevel=3,
+                f"pass groups, or a DataFrame X with a row MultiIndex (sequence, time). {ROUTING} "
+                "With one sequence PooledLDS does the same with fewer parameters."
             )
         start, seed = warm_stream(self, sequences), rng.randint(2**31 - 1)
         units = start[1] if start else fit_units(self, sequences)

@@ -17,6 +17,7 @@ from mtds_sklearn.estimators._checks import (
     check_levels,
     check_targets,
     count_rows,
+    names_of,
     take_rows,
 )
 from mtds_sklearn.estimators._surface import SequenceRegressorMixin
@@ -131,6 +132,7 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
             "residual_std_": np.sqrt(np.average(residuals**2, axis=0, weights=weight)),
             "n_outputs_": columns.shape[1],
             "_y_ndim_": targets.ndim,
+            "_y_names_": names_of(y),
         }
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(fitted, name):
@@ -195,9 +197,8 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
         mean = _predict_columns(self.estimator_, X, self.n_outputs_)
         check_consistent_length(mean, groups, times)
         if y_context is not None:
-            check_targets(
-                y_context, n_rows=len(mean), n_outputs=self.n_outputs_, name="y_context", who=who
-            )
+            shape = {"n_rows": len(mean), "n_outputs": self.n_outputs_, "names": self._y_names_}
+            check_targets(y_context, name="y_context", who=who, **shape)
         std = np.broadcast_to(self.residual_std_, mean.shape)
         parts = [mean]
         if return_std:

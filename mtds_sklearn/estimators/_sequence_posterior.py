@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from mtds_sklearn._sequences import PackedSequences, frozen, pack_sequences
 from mtds_sklearn._transforms import check_domain
-from mtds_sklearn.estimators._checks import check_levels
+from mtds_sklearn.estimators._checks import check_count, check_levels
 from mtds_sklearn.estimators._fitting import (
     density_shift,
     forecast_in_units,
@@ -139,7 +139,7 @@ class SequencePosterior:
         rows = standardize(self._pack(u, y, "update"), known.units)
         online = extend(self._online, known.family, known.draws(), rows)
         if online.ess < LEAST_ESS:
-            warn_thin(known, [self.label], np.array([online.ess]), stacklevel=3)
+            warn_thin(known, [self.label], np.array([online.ess]))
         return SequencePosterior(self.label, online, self._setting)
 
     def predict(self, U: ArrayLike, *, return_std: bool = False, quantiles=None):
@@ -212,6 +212,7 @@ class SequencePosterior:
         samples : ndarray of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
             In the units of y.
         """
+        n_samples = check_count(n_samples, name="n_samples", who="SequencePosterior.sample")
         units, rng = self._setting.known.units, check_random_state(random_state)
         rows = standardize(self._pack(U, None, "sample"), units)
         paths = sample_run(self._online.run, self._weighed(), rows, n_samples, rng)

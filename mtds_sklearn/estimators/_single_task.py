@@ -1,6 +1,5 @@
 """`SingleTaskLDS`: one independent linear dynamical system for each sequence."""
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -9,7 +8,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 
 from mtds_sklearn._progress import heard
+from mtds_sklearn._rows import show
 from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._checks import Interval, StrOptions
@@ -180,11 +181,11 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
         converged = np.array([part.converged for part in learned])
         if not converged.all():
             late = sequences.labels[~converged]
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations "
-                f"for {len(late)} of {len(converged)} sequences, the first is {late[0]!r}.",
+                f"for {len(late)} of {len(converged)} sequences, the first is {show(late[0])}. "
+                "More iterations (max_iter) or a larger tol end it.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         fits = self._point_fits(learned, scaled)
         return {
@@ -249,7 +250,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
             fit = next(anew) if known else stored.get(label, self._pooled_)
             if fit is None:
                 raise ValueError(
-                    f"{type(self).__name__}: sequence {label!r} was not among the "
+                    f"{type(self).__name__}: sequence {show(label)} was not among the "
                     f"{len(self.labels_)} sequences of fit and has no value in y_context; "
                     "with unseen='raise' it cannot be forecast"
                 )

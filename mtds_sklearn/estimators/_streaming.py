@@ -1,6 +1,5 @@
 """`partial_fit`: more whole sequences, in minibatches that are not kept."""
 
-import warnings
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from mtds_sklearn._progress import LOGGER, shown
 from mtds_sklearn._sequences import PackedSequences, resolve_rows, select_sequences
+from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._fitting import Units, most_states, one_blas_thread, standardize
 from mtds_sklearn.estimators._memory_of_rows import starts_of
 from mtds_sklearn.estimators._weights import weigh_sequences
@@ -98,11 +98,10 @@ class StreamingMixin:
         moved = np.any(sequences.inputs != 0.0, axis=0) & ~self._units_.used
         if moved.any():
             rows = np.count_nonzero(np.any(sequences.inputs[:, moved] != 0.0, axis=1))
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__}.partial_fit ignores the inputs {np.flatnonzero(moved)}, "
                 f"which were zero in all rows of the first sequences and are not in {rows} of "
-                f"{len(sequences.inputs)} rows now; fit again with data in which they move.",
-                stacklevel=3,
+                f"{len(sequences.inputs)} rows now; fit again with data in which they move."
             )
 
 
@@ -173,11 +172,10 @@ def next_step(
         step = learn_minibatch(stream, scaled, points, grown if room else None)
     if step.is_strange:
         why = "a block more did not raise the evidence" if room else "n_states allows no more"
-        warnings.warn(
+        warn_caller(
             f"{type(estimator).__name__}.partial_fit: the squared residuals of these "
             f"{len(scaled.labels)} sequences are {step.misfit:.2f} times the noise variance before "
             f"them: they may show what {step.stream.family.chart.shape.n_states} states learned "
-            f"from {stream.n_seen} sequences cannot express ({why}). If this goes on, fit again.",
-            stacklevel=4,
+            f"from {stream.n_seen} sequences cannot express ({why}). If this goes on, fit again."
         )
     return LabelledStep(scaled.labels, step.level, *step[:4])

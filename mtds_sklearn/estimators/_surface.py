@@ -114,7 +114,8 @@ class SequenceRegressorMixin(RegressorMixin):
             self.predict(X, groups=groups, times=times, y_context=y_context)  # checks X, y_context
         )
         who = f"{type(self).__name__}.score"
-        shape = {"n_rows": len(mean), "n_outputs": mean.shape[1], "who": who}
+        shape = {"n_rows": len(mean), "n_outputs": mean.shape[1], "names": self._y_names_}
+        shape["who"] = who
         targets = as_columns(check_targets(y, **shape))
         check_domain(getattr(self, "y_transform_", None), targets, name="y", who=who)
         observed = ~np.isnan(targets)

@@ -2,10 +2,13 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array
 
 from mtds_sklearn._rows import show
 from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
+
+# Labels that are passed by position arrive as weights.
+LABELS = "Labels of sequences are passed by name, as groups=..."
 
 
 def check_weight(sample_weight: ArrayLike, n_rows: int, *, who: str) -> np.ndarray:
@@ -16,15 +19,24 @@ def check_weight(sample_weight: ArrayLike, n_rows: int, *, who: str) -> np.ndarr
     ValueError
         If there is not one finite weight, at least 0, for every row.
     """
-    weight = check_array(
-        sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"
-    )
+    try:
+        weight = check_array(
+            sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{who}: sample_weight must be finite numbers ({error}). {LABELS}"
+        ) from error
     if weight.ndim != 1:
         raise ValueError(
             f"{who}: sample_weight needs one value per row, so 1 dimension; it has shape "
             f"{weight.shape}"
         )
-    check_consistent_length(np.empty(n_rows), weight)
+    if len(weight) != n_rows:
+        raise ValueError(
+            f"{who}: sample_weight needs one value per row of X: X has {n_rows} rows, "
+            f"sample_weight has {len(weight)}"
+        )
     n_negative = np.count_nonzero(weight < 0.0)
     if n_negative:
         raise ValueError(
@@ -50,7 +62,7 @@ def check_constant(weight: np.ndarray, sequences: PackedSequences, *, who: str) 
         raise ValueError(
             f"{who}: sample_weight must be the same for all rows of a sequence; it differs in "
             f"{len(mixed)} of {len(low)} sequences, the first is {show(sequences.labels[i])} with "
-            f"weights from {low[i]:g} to {high[i]:g}"
+            f"weights from {low[i]:g} to {high[i]:g}. {LABELS}"
         )
     return low
 
