@@ -265,7 +265,7 @@ class PrefixSplit(BaseCrossValidator):
 
         Yields
         ------
-        train, test : ndarray of int
+        train, test : ndarray of int, shapes (n_train,) and (n_rows,)
             Row numbers, ascending.
 
         Raises

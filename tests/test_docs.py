@@ -188,3 +188,57 @@ def test_docstring_errors_finds_a_parameter_without_description(monkeypatch):
 def test_docstring_is_complete(name):
     pytest.importorskip("numpydoc")
     assert docstring_errors(name) == []
+
+
+# Public functions that refuse nothing.
+NEVER_FAIL = ("forecast_scorers", "PrefixSplit.get_n_splits")
+ELSEWHERE = re.compile(r"\bAs (in|of)\b")  # a reader is sent to where the same is described
+
+
+def gaps_of_docstring(name: str) -> list[str]:
+    """Arrays without a shape, and functions with arguments that do not say what they raise."""
+    from numpydoc.docscrape import get_doc_object
+    from numpydoc.validate import Validator
+
+    item = Validator._load_obj(name)
+    doc = get_doc_object(item)
+    described = [
+        (f"{part.name} : {part.type}", " ".join(part.desc))
+        for section in ("Parameters", "Returns", "Yields", "Attributes")
+        for part in doc[section]
+    ]
+    gaps = [
+        f"no shape: {head}"
+        for head, text in described
+        if re.search(r"array|ndarray", head) and "Axes" not in head
+        if "shape" not in head and not ELSEWHERE.search(text)
+    ]
+    if doc["Parameters"] and not inspect.isclass(item) and not doc["Raises"]:
+        gaps += ["no errors"] * (not name.endswith(NEVER_FAIL))
+    return gaps
+
+
+@pytest.mark.parametrize("name", documented_names())
+def test_docstring_tells_shapes_and_errors(name):
+    pytest.importorskip("numpydoc")
+    assert gaps_of_docstring(name) == []
+
+
+def test_gaps_of_a_docstring_are_found(monkeypatch):
+    pytest.importorskip("numpydoc")
+    from mtds_sklearn import model_selection
+
+    def broken(y, groups):
+        """Do nothing.
+
+        Parameters
+        ----------
+        y : array-like
+            Outputs.
+        groups : array-like
+            As in `fit`.
+        """
+
+    monkeypatch.setattr(model_selection, "mask_future", broken)
+    gaps = gaps_of_docstring("mtds_sklearn.model_selection.mask_future")
+    assert gaps == ["no shape: y : array-like", "no errors"]

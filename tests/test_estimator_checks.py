@@ -1,4 +1,4 @@
-"""The common checks of scikit-learn, with the two exceptions that lie in the nature of time."""
+"""The common checks of scikit-learn, with two exceptions: rows of a sequence have one weight."""
 
 import pytest
 from public_estimators import CASES, expected_failed_checks

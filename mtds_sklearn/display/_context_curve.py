@@ -86,7 +86,7 @@ class ContextCurveDisplay:
         estimator : estimator object or dict of str to estimator object
             Fitted; a dict gives one curve for each.
         X, y : array-like
-            Sequences to forecast, as in `ForecastScorer.score`.
+            Sequences to forecast. As in `ForecastScorer.score`.
         contexts : sequence of int or float
             How much to reveal: numbers of rows, or shares of them.
         groups, times : array-like of shape (n_rows,), default=None
@@ -102,6 +102,11 @@ class ContextCurveDisplay:
         -------
         display : ContextCurveDisplay
             After drawing.
+
+        Raises
+        ------
+        ValueError
+            As in `ForecastScorer.score`.
         """
         single = not isinstance(estimator, Mapping)
         estimators = {type(estimator).__name__: estimator} if single else estimator
@@ -172,6 +177,11 @@ class ContextCurveDisplay:
         -------
         display : ContextCurveDisplay
             This object.
+
+        Raises
+        ------
+        ImportError, ValueError
+            Without matplotlib; or if `ax` are not as many Axes as are needed.
         """
         self.figure_, axes = make_axes(ax, (1, 1), (5.2, 3.6), who=type(self).__name__)
         self.ax_ = axes[0, 0]

@@ -151,6 +151,11 @@ class FamilyDisplay:
         -------
         display : FamilyDisplay
             This object.
+
+        Raises
+        ------
+        ImportError, ValueError
+            Without matplotlib; or if `ax` are not as many Axes as are needed.
         """
         n_directions, n_levels = self.curves.shape[:2]
         shape = (n_directions, 2 if self.responses is None else 3)

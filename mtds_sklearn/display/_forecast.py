@@ -19,12 +19,7 @@ from mtds_sklearn.display._drawing import (
     output_names,
     with_last_axis,
 )
-from mtds_sklearn.estimators._checks import (
-    as_columns,
-    check_levels,
-    check_targets,
-    take_rows,
-)
+from mtds_sklearn.estimators._checks import as_columns, check_levels, check_targets, take_rows
 
 
 class ForecastDisplay:
@@ -202,6 +197,11 @@ class ForecastDisplay:
         -------
         display : ForecastDisplay
             After drawing.
+
+        Raises
+        ------
+        ImportError, ValueError
+            Without matplotlib; or if shapes do not fit together.
         """
         display = cls(
             y, mean, band=band, groups=groups, times=times, y_context=y_context, level=level
@@ -234,6 +234,11 @@ class ForecastDisplay:
         -------
         display : ForecastDisplay
             This object.
+
+        Raises
+        ------
+        ImportError, ValueError
+            Without matplotlib; or if `ax` are not as many Axes as are needed.
         """
         who = type(self).__name__
         chosen = choose_sequences(self._sequences, sequences, who=who)

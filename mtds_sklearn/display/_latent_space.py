@@ -84,7 +84,7 @@ class LatentSpaceDisplay:
         estimator : MTLDSRegressor
             Fitted; or a search whose best estimator is one.
         X, y, groups, times : array-like, default=None
-            Sequences to draw, as in `sequence_posterior`; None: those of `fit`.
+            Sequences to draw. As in `sequence_posterior`; None: those of `fit`.
         values : array-like of shape (n_sequences,), default=None
             Numbers to colour by; sequences in order of first appearance.
         coordinates : tuple of (int, int), default=(0, 1)
@@ -145,6 +145,11 @@ class LatentSpaceDisplay:
         -------
         display : LatentSpaceDisplay
             This object.
+
+        Raises
+        ------
+        ImportError, ValueError
+            Without matplotlib; or if `ax` are not as many Axes as are needed.
         """
         self.figure_, axes = make_axes(ax, (1, 1), (5.6, 4.6), who=type(self).__name__)
         from matplotlib.collections import PolyCollection

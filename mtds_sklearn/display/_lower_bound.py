@@ -79,6 +79,11 @@ class LowerBoundDisplay:
         -------
         display : LowerBoundDisplay
             This object.
+
+        Raises
+        ------
+        ImportError, ValueError
+            Without matplotlib; or if `ax` are not as many Axes as are needed.
         """
         self.figure_, axes = make_axes(ax, (1, 1), (7.0, 3.6), who=type(self).__name__)
         self.ax_ = axes[0, 0]

@@ -77,6 +77,11 @@ class RelevanceDisplay:
         -------
         display : RelevanceDisplay
             This object.
+
+        Raises
+        ------
+        ImportError, ValueError
+            Without matplotlib; or if `ax` are not as many Axes as are needed.
         """
         size = (5.6, 1.0 + 0.22 * len(self.names))
         self.figure_, axes = make_axes(ax, (1, 1), size, who=type(self).__name__)

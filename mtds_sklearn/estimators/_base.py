@@ -269,6 +269,11 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         -------
         log_density : ndarray with the shape of the `y` seen in `fit`
             In nats, for `y` in its own units; NaN where `y` is NaN.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
         """
         check_is_fitted(self)
         horizon = check_horizon(horizon, who=type(self).__name__)
@@ -302,6 +307,11 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         -------
         log_likelihood : ndarray of shape (n_sequences,)
             In nats, for `y` in its own units; sequences in order of first appearance.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
         """
         check_is_fitted(self)
         return self._log_likelihood(self._pack_known(X, y, groups, times, name="y"))

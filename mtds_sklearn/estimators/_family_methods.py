@@ -50,6 +50,11 @@ class FamilyMethods:
         -------
         posteriors : dict of label to SequencePosterior
             In order of first appearance.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
         """
         check_is_fitted(self)
         packed = self._pack_known(X, y, groups, times, name="y")
@@ -91,6 +96,11 @@ class FamilyMethods:
         -------
         samples : ndarray of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
             In the units of y.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`, or if `n_samples` is no number of paths.
         """
         check_is_fitted(self)
         who = f"{type(self).__name__}.sample_y"

@@ -134,8 +134,10 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         Names of the entries of theta.
     relevance_ : ndarray of shape (n_theta,)
         Standard deviation of each entry of theta over the family; 0 where it does not vary.
-    posterior_mean_, posterior_cov_ : ndarray
-        Posterior means and covariances of z of the training sequences.
+    posterior_mean_ : ndarray of shape (n_sequences, latent_dim)
+        Posterior means of z of the training sequences.
+    posterior_cov_ : ndarray of shape (n_sequences, latent_dim, latent_dim)
+        Their posterior covariances.
     noise_level_ : ndarray of shape (n_sequences,)
         Noise of each training sequence as a multiple of `noise_std_`.
     noise_dof_ : float

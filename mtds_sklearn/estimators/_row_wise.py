@@ -189,6 +189,11 @@ class RowWise(MetaEstimatorMixin, SequenceRegressorMixin, BaseEstimator):
             Only if `return_std`.
         quantiles : ndarray with the shape of `mean` and a trailing axis of n_levels
             Only if `quantiles` is given.
+
+        Raises
+        ------
+        ValueError
+            If an argument has a wrong shape or value, or `estimator_` refuses the data.
         """
         check_is_fitted(self)
         who = type(self).__name__

@@ -158,6 +158,11 @@ class SequencePosterior:
         -------
         mean, std, quantiles : ndarray
             As of `MTLDSRegressor.predict`.
+
+        Raises
+        ------
+        ValueError
+            If `U` has another number of inputs, or a level is not between 0 and 1.
         """
         levels = check_levels(quantiles, who="SequencePosterior.predict")
         forecast = self._forecast(self._pack(U, None, "predict"), levels, None)
@@ -211,6 +216,11 @@ class SequencePosterior:
         -------
         samples : ndarray of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
             In the units of y.
+
+        Raises
+        ------
+        ValueError
+            If `U` has another number of inputs, or `n_samples` is no number of paths.
         """
         n_samples = check_count(n_samples, name="n_samples", who="SequencePosterior.sample")
         units, rng = self._setting.known.units, check_random_state(random_state)

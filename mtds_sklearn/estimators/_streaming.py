@@ -43,9 +43,14 @@ class StreamingMixin:
     ):
         """Learn from more whole sequences, beside those seen before, which are not needed again.
 
-        The first call (without an earlier `fit`) learns its sequences as `fit` does, and sets the
-        units and, mostly, the number of states: 20 sequences or more make a good start. A call that
-        fails leaves the estimator as it was.
+        The first call (without an earlier `fit`) learns its sequences as `fit` does: 20 or more make
+        a good start. It settles for good the units of `X` and `y`, a `y_transform`, which inputs
+        there are (one that is always zero has no parameters), the number of latents, the kind of
+        disturbance (`disturbance_`; its gains go on being learned) and how much noise levels
+        differ. States are added later, where a minibatch needs them, but only in pairs, only to an
+        even number of them, up to `n_states`, and with ``transition="modal"``; none is taken away.
+        Where that is not enough, a warning says so: then `fit` anew. A call that fails leaves the
+        estimator as it was.
 
         Parameters
         ----------
