@@ -17,10 +17,15 @@ With metadata routing
     return_std, quantiles, horizon in a Pipeline   the same test
     a splitter is asked with metadata        test_model_selection: prefix_split_trains_on_...
     another regressor in the same grid       test_one_grid_holds_all_models
+    predict of a search takes X alone        test_predict_of_a_search_takes_nothing_else
+    permutation_importance drops labels      test_importances_by_permutation_need_the_multiindex
     importing switches nothing on            test_importing_configures_nothing
 
 Rows
     a tool that draws rows makes gaps        test_tools_that_draw_rows_make_gaps_that_are_refused
+    bags draw rows with replacement          test_bags_of_rows_are_refused
+    a learning curve takes the first rows    test_a_learning_curve_cuts_at_most_the_end_of_...
+    lags run across sequences                test_lags_stay_within_sequences_by_the_row_index
     KFold cuts sequences in two              test_sequences_cut_in_two_are_refused
     a known label whose rows begin elsewhere   the same test
     new sequences under known labels         test_mtlds: seen_labels_use_..., a_context_replaces_...
@@ -28,6 +33,9 @@ Rows
     row order                                test_sklearn_interop: times_make_the_order_...
     containers, read-only and memory-mapped arrays, float32   test_sklearn_interop: containers_...
     a one-column y                           test_base: y comes back in its own shape
+    outputs in another order                 test_sklearn_interop: names_of_outputs_are_checked
+    a row index the wrong way round          test_messages, with its levels
+    labels passed as weights                 test_messages, with the first of them
 
 Targets
     NaN in y of a string scorer              test_metrics_of_scikit_learn_refuse_missing_outputs
@@ -46,7 +54,9 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import BaggingRegressor
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import Ridge
 from sklearn.metrics import make_scorer, mean_squared_error
 from sklearn.model_selection import (
@@ -57,9 +67,10 @@ from sklearn.model_selection import (
     ShuffleSplit,
     cross_val_score,
     cross_validate,
+    learning_curve,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from toy_lds import ToyLDS, make_toy
 
 from mtds_sklearn import (
@@ -117,6 +128,8 @@ def test_labels_that_fit_had_are_asked_for(model, toy):
         pipe.predict(X)
     with pytest.raises(ValueError, match=message):
         pipe.score(X, y)
+    with pytest.raises(ValueError, match=message):  # Pipeline.score drops them
+        pipe.score(X, y, groups=groups, times=times)
     assert pipe.predict(X, groups=groups, times=times).shape == (72,)
 
 
@@ -149,6 +162,27 @@ def test_a_misspelt_argument_is_refused(model, toy, routing):
         cross_validate(model, X, y, cv=GroupKFold(2), groups=groups)
 
 
+def test_predict_of_a_search_takes_nothing_else(toy, routing):
+    X, y, groups, times = toy
+    search = GridSearchCV(PooledLDS(1), {}, cv=GroupKFold(2)).fit(X, y, groups=groups, times=times)
+    with pytest.raises(TypeError, match="groups"):
+        search.predict(X, groups=groups)
+    with sklearn.config_context(enable_metadata_routing=False):
+        with pytest.raises(ValueError, match="enable_metadata_routing=True"):
+            search.score(X, y, groups=groups)
+    assert search.best_estimator_.predict(X, groups=groups, times=times).shape == (72,)
+
+
+def test_importances_by_permutation_need_the_multiindex(toy, routing):
+    X, y, groups, times = toy
+    model = PooledLDS(1).fit(X, y, groups=groups, times=times)
+    with pytest.raises(ValueError, match="needs the label of every row"):
+        permutation_importance(model, X, y, n_repeats=1)
+    frame = pd.DataFrame(X, index=pd.MultiIndex.from_arrays([groups, times]))
+    found = permutation_importance(model, frame, y, n_repeats=2, random_state=0)
+    assert (found.importances_mean > 0.1).all()  # both inputs drive this family
+
+
 def test_importing_configures_nothing():
     assert sklearn.get_config()["enable_metadata_routing"] is False
 
@@ -171,6 +205,53 @@ def test_tools_that_draw_rows_make_gaps_that_are_refused(model, toy, routing):
     )
     with pytest.raises(ValueError, match=message):
         by_rows.fit(X, y, **rows)
+
+
+@every_model
+def test_bags_of_rows_are_refused(model, toy, routing):
+    """How often a row was drawn arrives as its weight, and those of a sequence differ."""
+    X, y, groups, times = toy
+    bag = BaggingRegressor(clone(model), n_estimators=1, random_state=0)
+    with pytest.raises(ValueError, match="sample_weight must be the same for all rows"):
+        bag.fit(X, y, groups=groups, times=times)
+
+
+def test_lags_stay_within_sequences_by_the_row_index(toy):
+    """A transformer sees no groups, and takes the row above for the row before."""
+    X, y, groups, times = toy
+    frame = pd.DataFrame(
+        X, columns=["dose", "weight"], index=pd.MultiIndex.from_arrays([groups, times])
+    )
+
+    def with_lag(table):
+        return table.join(table.groupby(level=0).shift(fill_value=0.0).add_suffix(" before"))
+
+    pipe = make_pipeline(FunctionTransformer(with_lag), PooledLDS(1)).fit(frame, y)
+    above = np.roll(X, 1, axis=0)
+    within, across = np.where(times[:, None] == 0, 0.0, above), above
+    rows = {"groups": groups, "times": times}
+    expected = PooledLDS(1).fit(np.hstack([X, within]), y, **rows)
+    np.testing.assert_allclose(
+        pipe.predict(frame), expected.predict(np.hstack([X, within]), **rows), rtol=1e-6
+    )
+    assert not np.allclose(
+        pipe.predict(frame), expected.predict(np.hstack([X, across]), **rows), rtol=1e-3
+    )
+
+
+def test_a_learning_curve_cuts_at_most_the_end_of_a_sequence(toy, routing):
+    """A training set of 30 rows is two sequences of 12 and the first 6 rows of a third."""
+    X, y, groups, times = toy
+    _, _, scores = learning_curve(
+        PooledLDS(1), X, y, train_sizes=[30], cv=GroupKFold(2), scoring=ForecastScorer(4),
+        error_score="raise", params={"groups": groups, "times": times},
+    )  # fmt: skip
+    for score, (train, test) in zip(scores[0], GroupKFold(2).split(X, groups=groups), strict=True):
+        first = train[:30]
+        assert np.bincount(times[first]).tolist() == [3] * 6 + [2] * 6
+        model = PooledLDS(1).fit(X[first], y[first], groups=groups[first], times=times[first])
+        where = {"groups": groups[test], "times": times[test]}
+        assert score == pytest.approx(ForecastScorer(4)(model, X[test], y[test], **where))
 
 
 @every_model

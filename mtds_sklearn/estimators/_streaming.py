@@ -43,7 +43,7 @@ class StreamingMixin:
     ):
         """Learn from more whole sequences, beside those seen before, which are not needed again.
 
-        The first call (without an earlier `fit`) learns its sequences as `fit` does: 20 or more make
+        The first call (without an earlier `fit`) learns its sequences as `fit` does: 20 or more are
         a good start. It settles for good the units of `X` and `y`, a `y_transform`, which inputs
         there are (one that is always zero has no parameters), the number of latents, the kind of
         disturbance (`disturbance_`; its gains go on being learned) and how much noise levels
