@@ -219,6 +219,17 @@ def test_a_failing_fit_tears_down(rows):
 
 
 @needs_callbacks
+def test_a_scoring_monitor_says_that_it_has_no_scores(rows):
+    """It is handed no half-learned estimator, whose scores would need the labels."""
+    from sklearn.callback import ScoringMonitor
+
+    monitor = ScoringMonitor(scoring="r2")
+    PooledLDS(1).set_callbacks(monitor).fit(**rows)
+    with pytest.raises(ValueError, match="No scores were computed"):
+        monitor.get_logs()
+
+
+@needs_callbacks
 def test_a_progress_bar_shows_a_search(rows, capsys):
     pytest.importorskip("rich")
     from sklearn.callback import ProgressBar

@@ -45,7 +45,7 @@ Targets
     cold-start scores cannot choose          test_cold_starts_cannot_choose_and_contexts_can
 
 Weights                                      test_weights
-Callbacks and progress                       test_progress
+Callbacks and progress                       test_progress, ScoringMonitor included
 """
 
 import numpy as np
