@@ -15,6 +15,7 @@ from mtds_sklearn._transform_fit import NAMES, fit_transform
 from mtds_sklearn._transforms import Transform, along
 from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._checks import StrOptions
+from mtds_sklearn.estimators._crew import crew_of
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.inference._image import Image
@@ -137,17 +138,25 @@ def learn_best(
     )
     stages = n_stages(options.n_states)
     normals = rng.standard_normal((n_init, stages, size, options.latent_dim))
-    fits = Parallel(n_jobs=n_jobs)(
-        delayed(heard)(log, _grow, sequences, options, points, normals[i]) for i in range(n_init)
-    )
-    best = max(fits, key=lambda learned: learned.evidence)
-    if options.find_latents:
-        with one_blas_thread():
-            best = reduce_latents(sequences, best, options, points)
-        points = points[:, : best.family.loadings.shape[1]]
-    if options.disturbance == "none" and not options.sequence_noise:
-        return best
+    with crew_of(n_jobs, len(sequences.labels)):
+        if n_init == 1:
+            best = heard(log, _grow, sequences, options, points, normals[0])
+        else:
+            fits = Parallel(n_jobs=n_jobs)(
+                delayed(heard)(log, _grow, sequences, options, points, start) for start in normals
+            )
+            best = max(fits, key=lambda learned: learned.evidence)
+        return _rest(sequences, best, options, points, seed)
+
+
+def _rest(sequences, best: Learned, options: Options, points: np.ndarray, seed: int) -> Learned:
+    """What is learned after growth: fewer latents, disturbances, noise levels."""
     with one_blas_thread():
+        if options.find_latents:
+            best = reduce_latents(sequences, best, options, points)
+            points = points[:, : best.family.loadings.shape[1]]
+        if options.disturbance == "none" and not options.sequence_noise:
+            return best
         return learn_rest(sequences, best, options, points, make_draws(points.shape[1], seed))
 
 

@@ -17,6 +17,7 @@ from mtds_sklearn.inference._modes import (
     inverse_factor,
     search_starts,
 )
+from mtds_sklearn.learning._chunks import by_chunk, joined
 from mtds_sklearn.learning._posterior import (
     TaskPosterior,
     cubature_points,
@@ -64,6 +65,12 @@ def e_step(
     """
     if posterior.mean.shape[1] == 0:
         return posterior
+    parts = by_chunk(_e_step, sequences, tuple(posterior), (family, points))
+    return TaskPosterior(*(joined(list(arrays)) for arrays in zip(*parts, strict=True)))
+
+
+def _e_step(sequences, mean, factor, family, points) -> TaskPosterior:
+    posterior = TaskPosterior(mean, factor)
     if points is None:
         z, _, hessian = climb(posterior.mean, evaluations(sequences), family, TRACK_STEPS)
     else:

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._chunks import by_chunk, joined
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
 from mtds_sklearn.model._lds import lds_from_natural
 from mtds_sklearn.model._likelihood import (
@@ -79,6 +80,10 @@ def log_prior(family: Family) -> float:
 
 def expected_squares(points, sequences, family) -> np.ndarray:
     """Mean over cubature points of the squared residuals, weighted (n_sequences, n_outputs)."""
+    return joined(by_chunk(_expected_squares, sequences, (points,), (family,)))
+
+
+def _expected_squares(sequences, points, family) -> np.ndarray:
     n, n_points, k = points.shape
     psi = natural_parameters(family, points.reshape(n * n_points, k))
     run = evaluations(sequences, repeats=n_points)
@@ -88,6 +93,12 @@ def expected_squares(points, sequences, family) -> np.ndarray:
 
 def curvature(points, sequences, family) -> Curvature:
     """Gradient and Gauss-Newton matrix of sum_i w_i E_q log p(y_i | z_i) in (W, b)."""
+    parts = by_chunk(_curvature, sequences, (points,), (family,))
+    gradients, normals, squares = zip(*parts, strict=True)
+    return Curvature(sum(gradients), sum(normals), joined(list(squares)))
+
+
+def _curvature(sequences, points, family) -> Curvature:
     n, n_points, k = points.shape
     chart = family.chart
     n_active = len(chart.active)
