@@ -62,7 +62,7 @@ class Forecaster:
         return np.reshape(self.estimator.predict(self.X, **self.known), targets.shape)
 
     def log_density(self, targets: np.ndarray) -> np.ndarray:
-        model, X = _last_step(self.estimator, self.X)
+        model, X = last_step(self.estimator, self.X)
         if hasattr(model, "forecast_log_density"):
             y = targets[:, 0] if self.known["y_context"].ndim == 1 else targets
             return np.reshape(model.forecast_log_density(X, y, **self.known), targets.shape)
@@ -85,7 +85,7 @@ class Forecaster:
         if not self._takes("return_std"):
             raise ValueError(
                 "ForecastScorer needs an estimator whose predict takes return_std for this "
-                f"metric, got {type(_last_step(self.estimator)[0]).__name__}"
+                f"metric, got {type(last_step(self.estimator)[0]).__name__}"
             )
         mean, std = self.estimator.predict(self.X, return_std=True, **self.known)
         return np.reshape(mean, targets.shape), np.reshape(std, targets.shape)
@@ -95,14 +95,18 @@ class Forecaster:
         return np.reshape(parts[1], (*targets.shape, len(levels)))
 
     def _takes(self, argument: str) -> bool:
-        model, _ = _last_step(self.estimator)
+        model, _ = last_step(self.estimator)
         return argument in inspect.signature(model.predict).parameters
 
 
-def _last_step(estimator, X: ArrayLike | None = None) -> tuple[Any, ArrayLike | None]:
-    """Return the regressor at the end of pipelines, and X as it arrives there."""
-    while hasattr(estimator, "steps"):
-        if X is not None and len(estimator.steps) > 1:
-            X = estimator[:-1].transform(X)
-        estimator = estimator.steps[-1][1]
-    return estimator, X
+def last_step(estimator, X: ArrayLike | None = None) -> tuple[Any, ArrayLike | None]:
+    """Return the regressor at the end of searches and pipelines, and X as it arrives there."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "steps"):
+            if X is not None and len(estimator.steps) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator.steps[-1][1]
+        else:
+            return estimator, X

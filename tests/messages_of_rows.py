@@ -173,7 +173,8 @@ MESSAGES = {
     "y of other rows": (
         lambda: fit(y=np.zeros(47)),
         ValueError,
-        "PooledLDS: y needs one row for each of the 48 rows of X, got 47",
+        "PooledLDS: y needs one row for each of the 48 rows of X, got 47; what was not observed is "
+        "NaN",
     ),
     "an infinite y": (
         lambda: fit(y=np.where(ROWS == 3, np.inf, 1.0)),

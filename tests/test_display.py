@@ -12,7 +12,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import chi2
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GroupKFold, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 from toy_lds import ToyLDS, make_toy
 
@@ -154,6 +156,32 @@ def test_what_was_not_learned_cannot_be_shown(name):
     other = ToyLDS().fit(X, y, groups=groups, times=times)
     with pytest.raises(ValueError, match=f"{name} .*needs a fitted MTLDSRegressor.*got ToyLDS"):
         draw_each(other, NO_ROWS)[name](None)
+
+
+@pytest.mark.parametrize("with_names", [False, True])
+def test_pipelines_and_searches_are_seen_through(with_names):
+    """Without a word: nothing warns of names that X had before."""
+    X, y, groups, times = make_toy()
+    X = pd.DataFrame(X, columns=["dose", "weight"]) if with_names else X
+    rows = {"y": y, "groups": groups, "times": times}
+    model = MTLDSRegressor(1, 2, n_init=1, disturbance="none", tol=1e-3, random_state=0)
+    pipe = Pipeline([("scale", FunctionTransformer(np.negative)), ("model", model)])
+    pipe.fit(X, y, model__groups=groups, model__times=times)
+    search = GridSearchCV(pipe, {}, cv=2)
+    search.best_estimator_ = pipe
+    for estimator in (pipe, search):
+        shown = FamilyDisplay.from_estimator(estimator, X[:12])
+        alone = FamilyDisplay.from_estimator(model, -X[:12])
+        assert_array_equal(shown.curves, alone.curves)
+        assert_array_equal(shown.responses, alone.responses)
+        mean = LatentSpaceDisplay.from_estimator(estimator, X, **rows).mean
+        assert_array_equal(mean, LatentSpaceDisplay.from_estimator(model, -X, **rows).mean)
+        relevance = RelevanceDisplay.from_estimator(estimator).relevance
+        assert_array_equal(relevance, model.relevance_)
+        assert LowerBoundDisplay.from_estimator(estimator).stages is model.stages_
+        shown = ForecastDisplay.from_estimator(estimator, X, context=5, n_paths=2, **rows)
+        alone = ForecastDisplay.from_estimator(model, -X, context=5, n_paths=2, **rows)
+        assert_array_equal(shown.paths, alone.paths)
 
 
 # ------------------------------------------------------------------------------- ForecastDisplay

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mtds_sklearn._scores import last_step
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.model._task_map import latent_prior
 
@@ -85,8 +86,8 @@ def figure_legend(figure: Any, axes: Any, **options: Any) -> Any:
 
 
 def check_fitted_family(estimator: Any, who: str) -> Any:
-    """The fitted estimator (that of a search is its best), which must have learned a family."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
+    """The fitted estimator, alone or in a pipeline or search, which must have learned a family."""
+    estimator, _ = last_step(estimator)
     if not hasattr(estimator, "task_map_"):
         raise ValueError(
             f"{who} shows a family and needs a fitted MTLDSRegressor, got {estimator!r} "

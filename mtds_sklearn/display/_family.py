@@ -1,11 +1,13 @@
 """`FamilyDisplay`: what changes along the latent directions of a learned family."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mtds_sklearn._scores import last_step
 from mtds_sklearn.display._drawing import (
     check_fitted_family,
     figure_legend,
@@ -82,7 +84,7 @@ class FamilyDisplay:
         Parameters
         ----------
         estimator : MTLDSRegressor
-            Fitted; or a search whose best estimator is one.
+            Fitted, alone or at the end of a pipeline or a search.
         X : array-like of shape (n_steps, n_inputs)
             Inputs that drive every member.
         n_directions : int, default=2
@@ -90,7 +92,8 @@ class FamilyDisplay:
         levels : sequence of float, default=(0.05, 0.25, 0.5, 0.75, 0.95)
             Quantile levels to stop at.
         output, input_index : int, default=0
-            Which output to draw, and which input gives the impulse.
+            Which output to draw, and which input gives an impulse of one, in the units in which it
+            reaches the regressor.
         ax : array-like of Axes, default=None
             As in `plot`.
 
@@ -105,7 +108,8 @@ class FamilyDisplay:
             If `estimator` has not learned a family, or an argument is out of range.
         """
         who = cls.__name__
-        estimator = check_fitted_family(estimator, who)
+        estimator, X = last_step(estimator, X)
+        check_fitted_family(estimator, who)
         levels = check_levels(levels, who=who)
         directions = latent_directions(estimator)
         n_outputs = estimator.n_outputs_
@@ -128,13 +132,15 @@ class FamilyDisplay:
             y, _ = estimator.sample_sequences(inputs, z=z)
             return y.reshape(len(z), -1, n_outputs)[:, :, output].reshape(lead)
 
-        responses = None
+        curves, responses = run(X), None
         if estimator.task_map_.chart.shape.n_inputs:
             still = np.zeros(np.shape(X))
             impulse = still.copy()
             impulse[0, input_index] = 1.0
+            estimator = copy(estimator)  # X had its names checked; these are no tables
+            vars(estimator).pop("feature_names_in_", None)
             responses = run(impulse) - run(still)
-        return cls(run(X), poles.reshape(lead), responses, levels=levels).plot(ax)
+        return cls(curves, poles.reshape(lead), responses, levels=levels).plot(ax)
 
     def plot(self, ax: Any = None, *, cmap: str = "viridis") -> "FamilyDisplay":
         """Draw.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtds_sklearn._rows import as_column, number_times
+from mtds_sklearn._scores import last_step
 from mtds_sklearn._sequences import PackedSequences, pack_sequences, resolve_rows, unpack_rows
 from mtds_sklearn._tables import mask_future
 from mtds_sklearn.display._drawing import (
@@ -155,16 +156,14 @@ class ForecastDisplay:
         else:
             known = check_targets(context, n_rows=len(y), name="context", who=who)
         X, y, known = (take_rows(values, rows) for values in (X, y, known))
-        given = {
-            name: take_rows(values, rows)
-            for name, values in (("groups", labels), ("times", times))
-            if values is not None
-        }
+        given = {"groups": labels, "times": times}
+        given = {name: take_rows(v, rows) for name, v in given.items() if v is not None}
         ends = check_levels((0.5 - 0.5 * level, 0.5 + 0.5 * level), who=who)
         mean, band = estimator.predict(X, y_context=known, quantiles=list(ends), **given)
         paths = None
         if n_paths:
-            paths = estimator.sample_y(X, n_paths, y_context=known, random_state=0, **given)
+            model, inputs = last_step(estimator, X)
+            paths = model.sample_y(inputs, n_paths, y_context=known, random_state=0, **given)
         display = cls(y, mean, band=band, y_context=known, paths=paths, level=level, **given)
         return display.plot(ax, sequences=sequences, **plot_options)
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
+from mtds_sklearn._scores import last_step
+from mtds_sklearn._sequences import resolve_rows
 from mtds_sklearn.display._drawing import check_fitted_family, latent_directions, make_axes
 
 CORNERS = 100
@@ -82,7 +84,7 @@ class LatentSpaceDisplay:
         Parameters
         ----------
         estimator : MTLDSRegressor
-            Fitted; or a search whose best estimator is one.
+            Fitted, alone or at the end of a pipeline or a search.
         X, y, groups, times : array-like, default=None
             Sequences to draw. As in `sequence_posterior`; None: those of `fit`.
         values : array-like of shape (n_sequences,), default=None
@@ -108,7 +110,9 @@ class LatentSpaceDisplay:
             argument is out of range.
         """
         who = cls.__name__
-        estimator = check_fitted_family(estimator, who)
+        labels, times = resolve_rows(X, groups, times)  # before a pipeline may drop the row index
+        estimator, X = last_step(estimator, X)
+        check_fitted_family(estimator, who)
         directions = latent_directions(estimator)
         k = directions.shape[1]
         if len(set(coordinates)) != 2 or not all(0 <= j < k for j in coordinates):
@@ -118,7 +122,7 @@ class LatentSpaceDisplay:
             )
         mean, cov = estimator.posterior_mean_, estimator.posterior_cov_
         if X is not None:
-            posteriors = estimator.sequence_posterior(X, y, groups=groups, times=times).values()
+            posteriors = estimator.sequence_posterior(X, y, groups=labels, times=times).values()
             mean = np.array([posterior.mean for posterior in posteriors])
             cov = np.array([posterior.cov for posterior in posteriors])
         plane = directions[:, list(coordinates)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mtds_sklearn._scores import last_step
 from mtds_sklearn.display._drawing import make_axes
 
 LOWEST_SHARE = 0.05
@@ -43,7 +44,7 @@ class LowerBoundDisplay:
         Parameters
         ----------
         estimator : MTLDSRegressor or PooledLDS
-            Fitted; or a search whose best estimator is one.
+            Fitted, alone or at the end of a pipeline or a search.
         ax : Axes, default=None
             Where to draw; None makes a figure.
 
@@ -57,7 +58,7 @@ class LowerBoundDisplay:
         ValueError
             If `estimator` has no `stages_`.
         """
-        estimator = getattr(estimator, "best_estimator_", estimator)
+        estimator, _ = last_step(estimator)
         if not hasattr(estimator, "stages_"):
             raise ValueError(
                 f"{cls.__name__} needs a fitted MTLDSRegressor or PooledLDS, got {estimator!r} "

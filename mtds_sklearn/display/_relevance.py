@@ -44,7 +44,7 @@ class RelevanceDisplay:
         Parameters
         ----------
         estimator : MTLDSRegressor
-            Fitted; or a search whose best estimator is one.
+            Fitted, alone or at the end of a pipeline or a search.
         ax : Axes, default=None
             Where to draw; None makes a figure.
         color : color, default="C0"

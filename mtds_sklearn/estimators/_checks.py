@@ -79,7 +79,8 @@ def check_targets(
         ) from error
     if len(targets) != n_rows:
         raise ValueError(
-            f"{who}: {name} needs one row for each of the {n_rows} rows of X, got {len(targets)}"
+            f"{who}: {name} needs one row for each of the {n_rows} rows of X, got {len(targets)}; "
+            "what was not observed is NaN"
         )
     n_given = as_columns(targets).shape[1]
     if n_outputs is not None and n_given != n_outputs:
