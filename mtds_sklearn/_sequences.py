@@ -46,7 +46,7 @@ def value_precision(sequences: PackedSequences) -> np.ndarray:
     return frozen(sequences.observed.astype(np.float64)) if given is None else given
 
 
-def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
+def resolve_rows(X: Any, groups: Any, times: Any, *, who: str = "resolve_rows") -> tuple[Any, Any]:
     """Find the labels and the times of the rows of X.
 
     Arguments come first. What is not given as an argument is taken from the row index of `X`,
@@ -58,6 +58,8 @@ def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
         The inputs, one row per time step.
     groups, times : array-like of shape (n_rows,) or None
         What the caller passed.
+    who : str, default="resolve_rows"
+        The complainer in error messages.
 
     Returns
     -------
@@ -76,14 +78,14 @@ def resolve_rows(X: Any, groups: Any, times: Any) -> tuple[Any, Any]:
         return groups, times
     if n_levels > 2:
         raise ValueError(
-            "A row index of X with several levels must have two, (sequence, time); it has "
+            f"{who}: a row index of X with several levels must have two, (sequence, time); it has "
             f"{n_levels}: {list(index.names)}. Pass groups and times, or drop the other levels."
         )
     first, second = (str(name).lower() in TIME_NAMES for name in index.names)
     if first and not second:
         raise ValueError(
-            "A row index of X must have the levels (sequence, time), in this order; its levels are "
-            f"called {list(index.names)}. X.swaplevel() puts the sequence first."
+            f"{who}: a row index of X must have the levels (sequence, time), in this order; its "
+            f"levels are called {list(index.names)}. X.swaplevel() puts the sequence first."
         )
     labels = index.get_level_values(0) if groups is None else groups
     return labels, index.get_level_values(1) if times is None else times

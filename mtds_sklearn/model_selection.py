@@ -124,7 +124,7 @@ class ForecastScorer(BaseEstimator):
         horizon = check_horizon(self.horizon, who=who)
         y = check_targets(y, n_rows=count_rows(X), who=who)
         targets = as_columns(y)
-        labels, times = resolve_rows(X, groups, times)
+        labels, times = resolve_rows(X, groups, times, who=who)
         revealed = _first_rows(len(y), labels, times, self.context, who=who)
         scored = ~np.isnan(targets) & ~revealed[:, np.newaxis]
         if not scored.any():
@@ -275,7 +275,7 @@ class PrefixSplit(BaseCrossValidator):
         """
         who = type(self).__name__
         n_rows = count_rows(X)
-        labels, times = resolve_rows(X, groups, times)
+        labels, times = resolve_rows(X, groups, times, who=who)
         for fraction in self.fractions:
             if isinstance(fraction, Integral):
                 raise ValueError(f"{who}: fractions must lie between 0 and 1, got {fraction!r}")

@@ -46,14 +46,14 @@ MESSAGES = {
     "a row index that begins with a time": (
         lambda: fit(X=with_index("time", "patient"), groups=None, times=None),
         ValueError,
-        "A row index of X must have the levels (sequence, time), in this order; its levels are "
-        "called ['time', 'patient']. X.swaplevel() puts the sequence first.",
+        "PooledLDS: a row index of X must have the levels (sequence, time), in this order; its "
+        "levels are called ['time', 'patient']. X.swaplevel() puts the sequence first.",
     ),
     "a row index of three levels": (
         lambda: fit(X=with_index("minute", "patient", "minute"), groups=None, times=None),
         ValueError,
-        "A row index of X with several levels must have two, (sequence, time); it has 3: "
-        "['minute', 'patient', 'minute']. Pass groups and times, or drop the other levels.",
+        "PooledLDS: a row index of X with several levels must have two, (sequence, time); it has "
+        "3: ['minute', 'patient', 'minute']. Pass groups and times, or drop the other levels.",
     ),
     "times without groups": (
         lambda: fit(groups=None),

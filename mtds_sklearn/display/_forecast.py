@@ -147,7 +147,7 @@ class ForecastDisplay:
         """
         who = cls.__name__
         estimator = getattr(estimator, "best_estimator_", estimator)
-        labels, times = resolve_rows(X, groups, times)
+        labels, times = resolve_rows(X, groups, times, who=who)
         nothing = np.zeros((len(y), 1))
         packed = pack_sequences(nothing, y, labels=labels, times=times, who=who)
         rows = np.concatenate([rows for _, rows in choose_sequences(packed, sequences, who=who)])

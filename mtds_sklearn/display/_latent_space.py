@@ -110,7 +110,8 @@ class LatentSpaceDisplay:
             argument is out of range.
         """
         who = cls.__name__
-        labels, times = resolve_rows(X, groups, times)  # before a pipeline may drop the row index
+        # before a pipeline may drop the row index
+        labels, times = resolve_rows(X, groups, times, who=who)
         estimator, X = last_step(estimator, X)
         check_fitted_family(estimator, who)
         directions = latent_directions(estimator)

@@ -163,7 +163,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         """
         self._validate_params()
         inputs, targets, header = self._check_new_data(X, y)
-        labels, times = resolve_rows(X, groups, times)
+        labels, times = resolve_rows(X, groups, times, who=type(self).__name__)
         sequences = self._pack(inputs, targets, labels, times, needs_observation=True)
         memory = remember(sequences, times, targets, type(self).__name__)
         sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
@@ -349,7 +349,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
             outputs = np.full((len(inputs), self.n_outputs_), np.nan)
         else:
             outputs = self._check_outputs(y, n_rows=len(inputs), name=name)
-        labels, times = resolve_rows(X, groups, times)
+        labels, times = resolve_rows(X, groups, times, who=type(self).__name__)
         # String scorers, GridSearchCV.predict and cross_val_predict drop groups without a word.
         if labels is None and self.labels_[0] is not None:
             raise ValueError(
@@ -376,8 +376,9 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         self, weight: np.ndarray, X: ArrayLike, groups: Any, times: Any
     ) -> None:
         rows = np.zeros((len(weight), 1))
-        sequences = self._pack(rows, rows, *resolve_rows(X, groups, times))
-        check_constant(weight, sequences, who=f"{type(self).__name__}.score")
+        who = type(self).__name__
+        sequences = self._pack(rows, rows, *resolve_rows(X, groups, times, who=who))
+        check_constant(weight, sequences, who=f"{who}.score")
 
     def _check_outputs(self, y: ArrayLike, *, n_rows: int, name: str) -> np.ndarray:
         """Outputs handed to a fitted estimator, shape (n_rows, n_outputs)."""

@@ -185,7 +185,7 @@ def _check_latents(z: ArrayLike, k: int, who: str) -> np.ndarray:
 
 
 def _check_one_sequence(X: ArrayLike, who: str) -> None:
-    labels, _ = resolve_rows(X, None, None)
+    labels, _ = resolve_rows(X, None, None, who=who)
     n_labels = 1 if labels is None else len(set(labels))
     if n_labels > 1:
         raise ValueError(

@@ -76,7 +76,8 @@ class StreamingMixin:
                 f"{type(self).__name__}.partial_fit: y has no observed value; at least 1 of its "
                 f"{sequences.observed.size} must not be NaN"
             )
-        who, (_, times) = type(self).__name__, resolve_rows(X, groups, times)
+        who = type(self).__name__
+        _, times = resolve_rows(X, groups, times, who=who)
         starts = self._starts_ | starts_of(sequences, times, who)
         sequences = weigh_sequences(sequences, sample_weight, who=who)
         self._warn_of_new_inputs(sequences)
