@@ -2,10 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 from message_makers import ROWS, TIMES, fit, rows, with_index
 
 from mtds_sklearn import PrefixSplit, mask_future
 from mtds_sklearn._sequences import pack_sequences
+
+DAYS = np.datetime64("2020-01-01") + TIMES
 
 # What is done, the kind of the answer, and its text; <number> stands for any number.
 MESSAGES = {
@@ -194,11 +197,21 @@ MESSAGES = {
         "PooledLDS: X has 0 feature(s) (shape=(48, 0)) while a minimum of 1 is required; where "
         "nothing drives the sequences, pass a column of zeros, np.zeros((n_rows, 1))",
     ),
-    "X with a column of words": (
-        lambda: fit(X=pd.DataFrame({"dose": ROWS, "patient": ["p1"] * 48})),
+    "X with columns of words and dates": (
+        lambda: fit(X=pd.DataFrame({"day": DAYS, "dose": ROWS, "patient": ["p1"] * 48})),
         ValueError,
-        "PooledLDS: X must hold numbers; 1 of its 2 columns do not: ['patient']. What says which "
-        "sequence a row belongs to is passed as groups",
+        "PooledLDS: X must hold numbers; 2 of its 3 columns do not: ['day', 'patient']. Which "
+        "sequence a row belongs to and when it was is passed as groups and times",
+    ),
+    "X of words": (
+        lambda: fit(X=[["high"]] * 48),
+        ValueError,
+        "PooledLDS: X must be a table of numbers (could not convert string to float: 'high')",
+    ),
+    "X that is not computed yet": (
+        lambda: fit(X=pl.DataFrame({"dose": ROWS}).lazy()),
+        ValueError,
+        "PooledLDS: X must be a table of numbers (setting an array element with a sequence.)",
     ),
     "X with gaps": (
         lambda: fit(X=np.where(ROWS == 5, np.nan, rows()["X"].T).T),

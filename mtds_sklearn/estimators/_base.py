@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from mtds_sklearn._sequences import (
     PackedSequences,
@@ -30,7 +30,6 @@ from mtds_sklearn.estimators._callbacks import (
 )
 from mtds_sklearn.estimators._checks import (
     as_columns,
-    check_finite,
     check_horizon,
     check_inputs,
     check_levels,
@@ -323,7 +322,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Inputs and targets of `fit` as float64, and the fitted attributes that describe X."""
         probe = copy(self)  # validate_data writes on its argument, before it can fail
-        inputs = self._check_inputs(probe, X)
+        inputs = check_inputs(probe, X, who=type(self).__name__)
         names = ("n_features_in_", "feature_names_in_")
         header = {name: getattr(probe, name) for name in names if hasattr(probe, name)}
         targets = check_targets(y, n_rows=len(inputs), who=type(self).__name__)
@@ -344,7 +343,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         self, X: ArrayLike, y: ArrayLike | None, groups: Any, times: Any, *, name: str
     ) -> PackedSequences:
         """Pack what the user hands to a fitted estimator, who calls `y` by `name`."""
-        inputs = self._check_inputs(self, X, reset=False)
+        inputs = check_inputs(self, X, who=type(self).__name__, reset=False)
         if y is None and name == "y_context":
             outputs = np.full((len(inputs), self.n_outputs_), np.nan)
         else:
@@ -364,13 +363,6 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         check_starts(memory, sequences, times, who)
         warn_if_far(memory, outputs, name=name, who=who)
         return sequences
-
-    def _check_inputs(self, probe: "BaseLDS", X: ArrayLike, **options: bool) -> np.ndarray:
-        """Inputs as float64; sizes and names are checked against, or written on, `probe`."""
-        check_inputs(X, who=type(self).__name__)
-        inputs = validate_data(probe, X, dtype=np.float64, ensure_all_finite=False, **options)
-        check_finite(inputs, who=type(self).__name__)
-        return inputs
 
     def _check_score_weight(
         self, weight: np.ndarray, X: ArrayLike, groups: Any, times: Any

@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing as take_rows
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples as count_rows
+from sklearn.utils.validation import validate_data
 
 __all__ = [
     "HasMethods",
@@ -18,7 +19,6 @@ __all__ = [
     "StrOptions",
     "as_columns",
     "check_count",
-    "check_finite",
     "check_horizon",
     "check_inputs",
     "check_levels",
@@ -107,14 +107,38 @@ def names_of(y: ArrayLike) -> list[str] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def check_inputs(X: ArrayLike, *, who: str) -> None:
-    """Refuse what scikit-learn would refuse without saying what to do.
+def check_inputs(estimator, X: ArrayLike, *, who: str, **options: bool) -> np.ndarray:
+    """Inputs (n_rows, n_inputs) as float64, all finite.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        Sizes and names are checked against it or, with ``reset=True``, written on it.
+    X : array-like of shape (n_rows, n_inputs)
+        Inputs of the user.
+    who : str
+        Who complains.
+    **options : bool
+        Of `validate_data`.
 
     Raises
     ------
     ValueError
-        If `X` is None or has no column, or a column holds something else than numbers.
+        If `X` is None or has no column, or holds something else than finite numbers.
     """
+    _check_columns(X, who)
+    try:
+        inputs = validate_data(estimator, X, dtype=np.float64, ensure_all_finite=False, **options)
+    except ValueError as error:
+        if not str(error).startswith(("could not convert", "setting an array element")):
+            raise
+        raise ValueError(f"{who}: X must be a table of numbers ({error})") from error
+    check_finite(inputs, who=who)
+    return inputs
+
+
+def _check_columns(X: ArrayLike, who: str) -> None:
+    """Refuse what scikit-learn would refuse without saying what to do."""
     nothing = "where nothing drives the sequences, pass a column of zeros, np.zeros((n_rows, 1))"
     if X is None:
         raise ValueError(f"{who}: X is None; {nothing}")
@@ -123,20 +147,23 @@ def check_inputs(X: ArrayLike, *, who: str) -> None:
         raise ValueError(
             f"{who}: X has 0 feature(s) (shape={shape}) while a minimum of 1 is required; {nothing}"
         )
-    words = [name for name in getattr(X, "columns", []) if not _is_numeric(X[name])]
+    names = getattr(X, "columns", []) if len(shape) == 2 else []  # a lazy table has no shape
+    words = [name for name in names if not _is_numeric(X[name])]
     if words:
         raise ValueError(
             f"{who}: X must hold numbers; {len(words)} of its {shape[1]} columns do not: {words}. "
-            "What says which sequence a row belongs to is passed as groups"
+            "Which sequence a row belongs to and when it was is passed as groups and times"
         )
 
 
 def _is_numeric(column: ArrayLike) -> bool:
+    """Whether a column is made of numbers; dates are none, although they can be counted."""
+    values = np.asarray(column)
     try:
-        np.asarray(column, dtype=np.float64)
+        values.astype(np.float64, copy=False)
     except (TypeError, ValueError):
         return False
-    return True
+    return values.dtype.kind not in "mM"
 
 
 def check_finite(inputs: np.ndarray, *, who: str) -> None:
