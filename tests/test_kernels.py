@@ -19,7 +19,8 @@ from systems import (
     name_of,
 )
 
-from mtds_sklearn import _kernels
+from mtds_sklearn import _kernels, _latent_kernels, _sensitivity_kernels
+from mtds_sklearn.model._likelihood import symmetric
 from mtds_sklearn.model._lds import Shape, kind_slices, lds_from_natural, natural_from_lds
 
 ALL_SHAPES = pytest.mark.parametrize("shape", SHAPES, ids=name_of)
@@ -52,16 +53,16 @@ def gauss_newton(systems, active, bounds, *, weight=None, data=None):
     out = (
         np.full((count, systems.shape[2]), np.nan),
         np.full((count, len(active)), np.nan),
-        np.full((count, len(active), len(active)), np.nan),
+        np.full((count, len(active) * (len(active) + 1) // 2), np.nan),
     )
     precision = systems.noise_std**-2.0
     precision.flags.writeable = systems.noise_std.flags.writeable
-    _kernels.gauss_newton_theta(
+    _sensitivity_kernels.gauss_newton_theta(
         systems.psi, systems.run.first_row, systems.run.n_rows,
         np.ones(count) if weight is None else weight, data or systems.run.data, systems.shape,
         systems.chart.gain, active, bounds, precision, *out,
     )  # fmt: skip
-    return out
+    return *out[:2], symmetric(out[2], len(active))
 
 
 def squared_residuals(systems):
@@ -332,7 +333,7 @@ def maximize(problem, max_steps, tol=0.0):
     systems, active_and_bounds, loadings, bias, starts = frozen(problem)
     z, k = starts.copy(), starts.shape[1]
     objective, hessian = np.full(len(z), np.nan), np.full((len(z), k, k), np.nan)
-    _kernels.maximize_latent(
+    _latent_kernels.maximize_latent(
         z, bias, loadings, systems.run.first_row, systems.run.n_rows, systems.run.data,
         systems.shape, systems.chart.gain, *active_and_bounds,
         frozen(systems.noise_std**-2.0), max_steps, tol, objective, hessian,

@@ -43,7 +43,10 @@ PUBLIC_ROOMS = ("display",)
 
 # Kernels know arrays only. They import nothing of the package, each other least of all: numba's
 # cache does not notice when a kernel in another file has changed.
-KERNEL_FILES = ("_gain_kernels.py", "_kernels.py", "_particle_kernels.py", "_pole_kernels.py")
+KERNEL_FILES = (
+    "_gain_kernels.py", "_kernels.py", "_lanes.py", "_latent_kernels.py", "_particle_kernels.py",
+    "_pole_kernels.py", "_sensitivity_kernels.py",
+)  # fmt: skip
 
 # Who may import what, as path prefixes.
 LIBRARIES = {

@@ -22,6 +22,7 @@ from mtds_sklearn.model._likelihood import (
     particle_outputs,
     predicted_outputs,
     squared_residuals,
+    symmetric,
     theta_quantities,
 )
 
@@ -165,7 +166,7 @@ class TestThetaQuantities:
             assert_derivative(value, found.gradient[e] @ basis, theta)
             _, normal = reference.gauss_newton(psi[e], tuple(shape), *rows, noise_std)
             assert_close(
-                basis.T @ found.normal[e] @ basis, chart.basis.T @ normal @ chart.basis, 1e-6
+                basis.T @ symmetric(found.normal[e], len(basis)) @ basis, chart.basis.T @ normal @ chart.basis, 1e-6
             )
         assert_close(found.squared, squared_residuals(psi, systems.run, chart), 1e-12)
 
@@ -175,7 +176,7 @@ class TestThetaQuantities:
         arguments = (systems.psi, systems.run, systems.chart, systems.noise_std)
         plain, weighted = theta_quantities(*arguments), theta_quantities(*arguments, weight)
         assert_close(weighted.gradient, weight[:, None] * plain.gradient, 1e-13)
-        assert_close(weighted.normal, weight[:, None, None] * plain.normal, 1e-13)
+        assert_close(weighted.normal, weight[:, None] * plain.normal, 1e-13)
         assert_close(weighted.squared, plain.squared, 1e-14)
 
     @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
@@ -193,6 +194,7 @@ class TestThetaQuantities:
                 return theta_quantities(psi[None], run, chart, systems.noise_std).gradient[0]
 
             normal = theta_quantities(psi[None], run, chart, systems.noise_std).normal[0]
+            normal = symmetric(normal, len(active))
             curvature = -reference.finite_difference(gradient, psi)
             if residual == 0.0:
                 kept = np.delete(active, noise)

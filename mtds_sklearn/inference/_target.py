@@ -19,6 +19,7 @@ from mtds_sklearn.model._likelihood import (
     level_weights,
     row_work,
     student_log_density,
+    symmetric,
     theta_quantities,
 )
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
@@ -124,9 +125,10 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     parts = theta_quantities(natural_parameters(family, z), run, family.chart, family.noise_std)
     level = level_weights(parts.squared, run.n_observed, family.noise_std, family.noise_dof)
     jacobian = natural_map(family)[0][family.chart.active] @ coordinates.rotation[:, :k]
+    normal = symmetric(parts.normal, len(jacobian))
     slope = np.moveaxis(slopes(coordinates, v), 1, 2)
     gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope
     gradient -= np.moveaxis(v, 1, 2)
-    curvature = level[:, None, None] * (jacobian.T @ parts.normal @ jacobian)
+    curvature = level[:, None, None] * (jacobian.T @ normal @ jacobian)
     curvature = curvature.reshape(n, n_points, k, k)
     return gradient, curvature * slope[..., :, None] * slope[..., None, :] + np.eye(k)

@@ -23,6 +23,7 @@ from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
     squared_residuals,
+    symmetric,
     theta_quantities,
 )
 from mtds_sklearn.model._task_map import Family, natural_parameters
@@ -105,7 +106,7 @@ def _curvature(sequences, points, family) -> Curvature:
     weights = sequence_weights(sequences)
     z1 = np.concatenate([points, np.ones((n, n_points, 1))], axis=2).reshape(-1, k + 1)
     upper = np.triu_indices(k + 1)
-    normal = np.zeros((len(upper[0]), n_active * n_active))
+    normal = np.zeros((len(upper[0]), n_active * (n_active + 1) // 2))
     gradient = np.zeros((k + 1, n_active))
     squared = np.empty((n, chart.shape.n_outputs))
     chunk = max(1, CHUNK_SIZE // (n_points * max(n_active, 1) ** 2))
@@ -117,14 +118,14 @@ def _curvature(sequences, points, family) -> Curvature:
         weight = np.repeat(weights[index] / n_points, n_points)
         part = theta_quantities(psi, run, chart, family.noise_std, weight)
         products = z1[rows][:, upper[0]] * z1[rows][:, upper[1]]
-        normal += products.T @ part.normal.reshape(len(psi), -1)
+        normal += products.T @ part.normal
         gradient += z1[rows].T @ part.gradient
         scaled = part.squared * np.exp(-2.0 * psi[:, -1:])
         mean = scaled.reshape(len(index), n_points, -1).mean(axis=1)
         squared[index] = mean * weights[index, None]
     basis = chart.basis[chart.active]
     full = np.empty((k + 1, k + 1, n_active, n_active))
-    full[upper] = normal.reshape(-1, n_active, n_active)
+    full[upper] = symmetric(normal, n_active)
     full[upper[1], upper[0]] = full[upper]
     d = basis.shape[1]
     full = np.swapaxes(basis.T @ full @ basis, 1, 2).reshape((k + 1) * d, (k + 1) * d)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn import _kernels
+from mtds_sklearn import _kernels, _sensitivity_kernels
 from mtds_sklearn._sequences import PackedSequences, value_precision
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.model._chart import Chart
@@ -200,12 +200,14 @@ def particle_outputs(psi: np.ndarray, sequences: PackedSequences, chart: Chart) 
 class ThetaQuantities(NamedTuple):
     """Per evaluation: squared residuals, gradient and Gauss-Newton matrix in the active entries.
 
+    Matrices are stored as lower triangles, row by row: half the numbers to add up.
+
     Attributes
     ----------
     squared : ndarray of shape (n_evaluations, n_outputs)
         Not multiplied by the weight of the evaluation.
     gradient : ndarray of shape (n_evaluations, n_active)
-    normal : ndarray of shape (n_evaluations, n_active, n_active)
+    normal : ndarray of shape (n_evaluations, n_active (n_active + 1) / 2)
     """
 
     squared: np.ndarray
@@ -228,7 +230,7 @@ def theta_quantities(
     out = ThetaQuantities(
         np.empty((count, chart.shape.n_outputs)),
         np.empty((count, n_active)),
-        np.zeros((count, n_active, n_active)),
+        np.empty((count, n_active * (n_active + 1) // 2)),
     )
     weight = np.ones(count) if weight is None else weight
     setting = (
@@ -237,10 +239,19 @@ def theta_quantities(
 
     def some(part: slice) -> None:
         rows = (run.first_row[part], run.n_rows[part], weight[part])
-        _kernels.gauss_newton_theta(psi[part], *rows, *setting, *(array[part] for array in out))
+        _sensitivity_kernels.gauss_newton_theta(psi[part], *rows, *setting, *(array[part] for array in out))
 
     run_split(some, count, sensitivity_work(run, chart))
     return out
+
+
+def symmetric(triangles: np.ndarray, size: int) -> np.ndarray:
+    """Matrices (..., size, size) from their lower triangles (..., size (size + 1) / 2)."""
+    rows, columns = np.tril_indices(size)
+    full = np.empty((*triangles.shape[:-1], size, size))
+    full[..., rows, columns] = triangles
+    full[..., columns, rows] = triangles
+    return full
 
 
 def sensitivity_work(run: Evaluations, chart: Chart) -> float:
