@@ -1,6 +1,20 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
+
+import mtds_sklearn
+
+KERNELS = Path(mtds_sklearn.__file__).parent / "kernels"
+
+
+def pytest_configure():
+    """Let kernels be compiled anew after an edit: numba's cache sees only the caller's file."""
+    edited = max(path.stat().st_mtime for path in KERNELS.glob("*.py"))
+    for index in (KERNELS / "__pycache__").glob("*.nbi"):
+        if index.stat().st_mtime < edited:
+            index.unlink(missing_ok=True)
 
 
 @pytest.fixture

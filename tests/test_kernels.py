@@ -19,9 +19,9 @@ from systems import (
     name_of,
 )
 
-from mtds_sklearn import _kernels, _latent_kernels, _sensitivity_kernels
-from mtds_sklearn.model._likelihood import symmetric
+from mtds_sklearn.kernels import _forward, _latents, _sensitivities
 from mtds_sklearn.model._lds import Shape, kind_slices, lds_from_natural, natural_from_lds
+from mtds_sklearn.model._likelihood import symmetric
 
 ALL_SHAPES = pytest.mark.parametrize("shape", SHAPES, ids=name_of)
 SOME_SHAPES = pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def simulate(systems, psi=None, *, n_rows=None):
     start = np.append(0, np.cumsum(n_rows))
     out = np.full((start[-1], systems.shape[2]), np.nan)
     states = np.full((len(psi), systems.shape[0]), np.nan)
-    _kernels.simulate(
+    _forward.simulate(
         psi, systems.run.first_row, n_rows, start, 1, systems.run.data, systems.shape,
         systems.chart.gain, out, states,
     )  # fmt: skip
@@ -57,7 +57,7 @@ def gauss_newton(systems, active, bounds, *, weight=None, data=None):
     )
     precision = systems.noise_std**-2.0
     precision.flags.writeable = systems.noise_std.flags.writeable
-    _sensitivity_kernels.gauss_newton_theta(
+    _sensitivities.gauss_newton_theta(
         systems.psi, systems.run.first_row, systems.run.n_rows,
         np.ones(count) if weight is None else weight, data or systems.run.data, systems.shape,
         systems.chart.gain, active, bounds, precision, *out,
@@ -67,7 +67,7 @@ def gauss_newton(systems, active, bounds, *, weight=None, data=None):
 
 def squared_residuals(systems):
     out = np.full((len(systems.psi), systems.shape[2]), np.nan)
-    _kernels.squared_residuals(
+    _forward.squared_residuals(
         systems.psi, systems.run.first_row, systems.run.n_rows, systems.run.data, systems.shape,
         systems.chart.gain, out,
     )  # fmt: skip
@@ -113,7 +113,7 @@ class TestSimulate:
         stride = 3
         start = 2 + stride * np.append(0, np.cumsum(systems.run.n_rows))
         spread = np.full((start[-1] + 1, 2), np.nan)
-        _kernels.simulate(
+        _forward.simulate(
             systems.psi, systems.run.first_row, systems.run.n_rows, start, stride,
             systems.run.data, systems.shape, True, spread, np.empty_like(states),
         )  # fmt: skip
@@ -150,7 +150,7 @@ class TestSimulate:
         states = systems.psi[:, kind_slices(shape)["x0"]].copy()
         out = np.full((last - first, len(states), shape.n_outputs), np.nan)
         for row in range(first, last):
-            _kernels.advance_states(
+            _forward.advance_states(
                 systems.psi, states, row, systems.run.data, systems.shape, gain, out[row - first]
             )
         for e, psi in enumerate(systems.psi):
@@ -333,7 +333,7 @@ def maximize(problem, max_steps, tol=0.0):
     systems, active_and_bounds, loadings, bias, starts = frozen(problem)
     z, k = starts.copy(), starts.shape[1]
     objective, hessian = np.full(len(z), np.nan), np.full((len(z), k, k), np.nan)
-    _latent_kernels.maximize_latent(
+    _latents.maximize_latent(
         z, bias, loadings, systems.run.first_row, systems.run.n_rows, systems.run.data,
         systems.shape, systems.chart.gain, *active_and_bounds,
         frozen(systems.noise_std**-2.0), max_steps, tol, objective, hessian,
@@ -480,13 +480,13 @@ def test_arguments_may_be_read_only(rng):
     setting = (fixed.run.data, fixed.shape, True)
     start = frozen(np.append(0, np.cumsum(fixed.run.n_rows)))
     outs = [np.full_like(value, np.nan) for value in expected]
-    _kernels.simulate(*evaluated, start, 1, *setting, *outs[:2])
-    _kernels.squared_residuals(*evaluated, *setting, outs[2])
+    _forward.simulate(*evaluated, start, 1, *setting, *outs[:2])
+    _forward.squared_residuals(*evaluated, *setting, outs[2])
     for actual, value in zip(outs, expected, strict=True):
         assert_close(actual, value, 1e-14)
     states = fixed.psi[:, kind_slices(fixed.chart.shape)["x0"]].copy()
     out = np.full((len(INDEX), 2), np.nan)
-    _kernels.advance_states(fixed.psi, states, fixed.run.first_row[0], *setting, out)
+    _forward.advance_states(fixed.psi, states, fixed.run.first_row[0], *setting, out)
     assert_close(out[0], expected[0][0], 1e-14)
 
 

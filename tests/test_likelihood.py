@@ -165,9 +165,8 @@ class TestThetaQuantities:
 
             assert_derivative(value, found.gradient[e] @ basis, theta)
             _, normal = reference.gauss_newton(psi[e], tuple(shape), *rows, noise_std)
-            assert_close(
-                basis.T @ symmetric(found.normal[e], len(basis)) @ basis, chart.basis.T @ normal @ chart.basis, 1e-6
-            )
+            in_theta = basis.T @ symmetric(found.normal[e], len(basis)) @ basis
+            assert_close(in_theta, chart.basis.T @ normal @ chart.basis, 1e-6)
         assert_close(found.squared, squared_residuals(psi, systems.run, chart), 1e-12)
 
     def test_a_sum_over_evaluations_may_be_weighted(self, rng):

@@ -4,7 +4,7 @@ import reference
 from small_families import RAGGED, each, make_rows
 from systems import assert_close, frozen
 
-from mtds_sklearn._pole_kernels import block_normal_equations
+from mtds_sklearn.kernels._poles import block_normal_equations
 
 # Complex poles, real poles of both signs, a single state beside nothing.
 BLOCKS = np.array([[0.6, 0.5, -0.7, 0.6], [0.1, 0.4, 0.9, 0.1], [-0.8, 0.0, 0.0, 0.0]])

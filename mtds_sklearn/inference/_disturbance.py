@@ -1,12 +1,12 @@
 """What unseen innovations add to the variance of outputs, for families with a gain.
 
-Kernels: `_gain_kernels`, where the recursion is derived.
+Kernels: `kernels/_gains.py`, where the recursion is derived.
 """
 
 import numpy as np
 
-from mtds_sklearn import _gain_kernels
 from mtds_sklearn._sequences import PackedSequences, frozen
+from mtds_sklearn.kernels import _gains
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import LDS, lds_from_natural
 from mtds_sklearn.model._task_map import Family, natural_parameters
@@ -34,7 +34,7 @@ def unseen_variances(
     variance = (noise_std[:, None] * np.exp(psi[..., -1:])) ** 2
     out = np.zeros(observed.shape)
     spans = (np.repeat(offsets[:-1], n_systems), np.repeat(np.diff(offsets), n_systems))
-    _gain_kernels.accumulated_variances(
+    _gains.accumulated_variances(
         _matrices(lds), variance.reshape(n * n_systems, -1), share.ravel(), (*spans, observed), out
     )
     return out
@@ -82,7 +82,7 @@ def drive_paths(noise: np.ndarray, psi: np.ndarray, chart: Chart, rows: tuple) -
     """
     observed, offsets = rows
     lds = lds_from_natural(np.swapaxes(psi, 1, 2), chart.shape)
-    _gain_kernels.drive_states(_matrices(lds), (offsets[:-1], np.diff(offsets), observed), noise)
+    _gains.drive_states(_matrices(lds), (offsets[:-1], np.diff(offsets), observed), noise)
     return noise
 
 

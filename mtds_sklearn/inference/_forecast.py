@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from mtds_sklearn import _particle_kernels
 from mtds_sklearn._scaling import Scaling
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.inference._adaptive_is import Posterior
@@ -17,6 +16,7 @@ from mtds_sklearn.inference._disturbance import spread_systems, unseen_variances
 from mtds_sklearn.inference._image import Image, image_moments
 from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.inference._target import particle_parameters, particle_transitions
+from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import kind_slices
 from mtds_sklearn.model._likelihood import LOG_2PI
@@ -119,7 +119,7 @@ def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = 
     shape = run.chart.shape
     yhat = np.empty((start[-1], shape.n_outputs, run.psi.shape[2]))
     state = run.state.copy()
-    _particle_kernels.simulate(
+    _particles.simulate(
         run.transition, run.psi, state, (sequences.offsets[:-1], n_rows, skip, start),
         (sequences.inputs, sequences.outputs, sequences.observed), tuple(shape), run.chart.gain,
         yhat,
@@ -271,7 +271,7 @@ def _quantiles(yhat, weights, variance, levels) -> np.ndarray:
     if out.size:
         levels = np.ascontiguousarray(levels, dtype=np.float64)
         own = np.ascontiguousarray(np.broadcast_to(weights, (len(yhat), weights.shape[1])))
-        _particle_kernels.mixture_quantiles(
+        _particles.mixture_quantiles(
             yhat, np.sqrt(variance), own, levels, ndtri(levels), MAX_NODES, out
         )
     return out

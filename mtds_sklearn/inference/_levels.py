@@ -10,10 +10,10 @@ particles is the Student t.
 import numpy as np
 from scipy.special import chdtri
 
-from mtds_sklearn import _particle_kernels
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._target import particle_transitions
+from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._likelihood import evaluations
 from mtds_sklearn.model._task_map import Family
 
@@ -34,7 +34,7 @@ def with_levels(psi: np.ndarray, sequences: PackedSequences, family: Family) -> 
     chart, run = family.chart, evaluations(sequences)
     psi = np.ascontiguousarray(psi)
     squared = np.empty((len(psi), chart.shape.n_outputs, psi.shape[2]))
-    _particle_kernels.squared_residuals(
+    _particles.squared_residuals(
         particle_transitions(psi, chart.shape), psi, run.first_row, run.n_rows, run.data,
         tuple(chart.shape), chart.gain, squared,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn import _particle_kernels
+from mtds_sklearn.kernels import _particles
 
 DEGREES_OF_FREEDOM = 8
 # Pseudo-observations by which a component's first mean counts in a fit, and, for every dimension,
@@ -94,7 +94,7 @@ def component_densities(mixture: Mixture, v: np.ndarray) -> np.ndarray:
     log_det = np.sum(np.log(np.einsum("njaa->nja", mixture.factors)), axis=-1)
     constant = gammaln(0.5 * (nu + k)) - gammaln(0.5 * nu) - 0.5 * k * np.log(nu * np.pi)
     out = np.empty((len(v), mixture.means.shape[1], v.shape[2]))
-    _particle_kernels.component_densities(
+    _particles.component_densities(
         np.ascontiguousarray(v), mixture.means, np.linalg.inv(mixture.factors),
         np.exp(constant - log_det), nu, out,
     )  # fmt: skip

@@ -7,9 +7,9 @@ can hide all other regions.
 
 import numpy as np
 
-from mtds_sklearn import _latent_kernels
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn._threads import run_split
+from mtds_sklearn.kernels import _latents
 from mtds_sklearn.model._likelihood import (
     Evaluations,
     evaluations,
@@ -54,7 +54,7 @@ def climb(
 
     def some(part: slice) -> None:
         rows, found = (run.first_row[part], run.n_rows[part]), (objective[part], hessian[part])
-        _latent_kernels.maximize_latent(z[part], bias, loadings, *rows, *setting, *found)
+        _latents.maximize_latent(z[part], bias, loadings, *rows, *setting, *found)
 
     run_split(some, len(z), max_steps * sensitivity_work(run, chart))
     return z, objective, hessian

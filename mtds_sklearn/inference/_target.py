@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn import _particle_kernels
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
+from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._lds import Shape, is_modal, modal_entries, transition_matrix
 from mtds_sklearn.model._likelihood import (
     LOG_2PI,
@@ -52,7 +52,7 @@ def particle_parameters(family: Family, z: np.ndarray) -> np.ndarray:
 
 
 def particle_transitions(psi: np.ndarray, shape: Shape) -> np.ndarray:
-    """Entries of A (n_sequences, n_entries, n_points) in the order that `_particle_kernels` reads.
+    """Entries of A (n_sequences, n_entries, n_points) in the order of `kernels/_particles.py`.
 
     Diagonal, upper and lower entry of each 2x2 block, then the pole of an odd last state; or all
     of A, row by row.
@@ -82,7 +82,7 @@ def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
 
     def some(part: slice) -> None:
         rows = (run.first_row[part], run.n_rows[part])
-        _particle_kernels.squared_residuals(
+        _particles.squared_residuals(
             transitions[part], psi[part], *rows, run.data, shape, chart.gain, squared[part]
         )
 

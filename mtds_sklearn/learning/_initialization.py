@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn import _pole_kernels
 from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.kernels import _poles
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.model._chart import Chart, complement, make_chart
 from mtds_sklearn.model._lds import Shape, is_modal, modal_entries
@@ -142,7 +142,7 @@ def _regress(grid, left, ridge) -> tuple:
     width = 3 + 3 * left.inputs.shape[1]
     lead = (len(grid), len(left.labels), left.outputs.shape[1])
     normal, right = np.empty((*lead, width, width)), np.empty((*lead, width))
-    _pole_kernels.block_normal_equations(
+    _poles.block_normal_equations(
         block_entries(grid), left.outputs, left.observed.astype(np.float64), left.inputs,
         left.offsets, normal, right,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 Three descriptions of the same system, from the outside in:
 
-- `LDS`: the matrices A, B, C, D, offset, x0, K in the recursion of `mtds_sklearn._kernels`;
+- `LDS`: the matrices A, B, C, D, offset, x0, K in the recursion of `kernels/_recursion.py`;
 - psi, the *natural* vector the kernels read: chart coordinates of A, then the other entries as they
   are;
 - theta, the *free* entries: psi = const + basis @ theta (`_chart.Chart`), with the gauge of each
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn import _kernels
+from mtds_sklearn.kernels import _transitions
 
 KINDS = ("A", "B", "x0", "K", "C", "D", "offset", "noise")
 
@@ -105,7 +105,7 @@ def modal_entries(a: np.ndarray, c: np.ndarray) -> tuple:
     q = np.tanh(a)
     half = 0.5 * np.tanh(c) * (1.0 + q)
     d = q - half**2
-    s = (d**2 + _kernels.POLE_SMOOTHING**2) ** 0.25
+    s = (d**2 + _transitions.POLE_SMOOTHING**2) ** 0.25
     return half, s, -d / s
 
 

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn import _kernels, _sensitivity_kernels
 from mtds_sklearn._sequences import PackedSequences, value_precision
 from mtds_sklearn._threads import run_split
+from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -128,7 +128,7 @@ def squared_residuals(psi: np.ndarray, run: Evaluations, chart: Chart) -> np.nda
 
     def some(part: slice) -> None:
         rows = (run.first_row[part], run.n_rows[part])
-        _kernels.squared_residuals(psi[part], *rows, run.data, shape, chart.gain, out[part])
+        _forward.squared_residuals(psi[part], *rows, run.data, shape, chart.gain, out[part])
 
     run_split(some, len(psi), float(run.n_rows.sum()) * row_work(chart))
     return out
@@ -164,7 +164,7 @@ def predicted_outputs(psi: np.ndarray, run: Evaluations, chart: Chart) -> tuple:
     start = np.concatenate([[0], np.cumsum(run.n_rows)])
     yhat = np.empty((start[-1], chart.shape.n_outputs))
     states = np.empty((len(psi), chart.shape.n_states))
-    _kernels.simulate(
+    _forward.simulate(
         psi, run.first_row, run.n_rows, start, 1, run.data, tuple(chart.shape), chart.gain,
         yhat, states,
     )  # fmt: skip
@@ -190,7 +190,7 @@ def particle_outputs(psi: np.ndarray, sequences: PackedSequences, chart: Chart) 
     start = (sequences.offsets[:-1, None] * n_particles + np.arange(n_particles)).ravel()
     yhat = np.empty((len(sequences.inputs) * n_particles, chart.shape.n_outputs))
     states = np.empty((n * n_particles, chart.shape.n_states))
-    _kernels.simulate(
+    _forward.simulate(
         psi.reshape(n * n_particles, -1), run.first_row, run.n_rows, start, n_particles, run.data,
         tuple(chart.shape), chart.gain, yhat, states,
     )  # fmt: skip
@@ -238,8 +238,8 @@ def theta_quantities(
     )  # fmt: skip
 
     def some(part: slice) -> None:
-        rows = (run.first_row[part], run.n_rows[part], weight[part])
-        _sensitivity_kernels.gauss_newton_theta(psi[part], *rows, *setting, *(array[part] for array in out))
+        rows, parts = (run.first_row[part], run.n_rows[part], weight[part]), [a[part] for a in out]
+        _sensitivities.gauss_newton_theta(psi[part], *rows, *setting, *parts)
 
     run_split(some, count, sensitivity_work(run, chart))
     return out

@@ -1,6 +1,6 @@
 """Sensitivities of predicted outputs, compiled by numba: gradients and Gauss-Newton matrices.
 
-Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_kernels`, whose
+Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_recursion`, whose
 recursion is differentiated forwards: S_r = d s / d psi_r is carried from row to row for every
 active entry that moves the state. Only the entries listed in `active` (n_active,) int64 are
 differentiated; `bounds` (9 integers) says where each of the eight kinds starts in `active`.
@@ -11,23 +11,32 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mtds_sklearn._kernels import (
+from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
+    LANES,
     LEAF,
+    any_positive,
+    exp,
+    fill,
+    load,
+    store,
+)
+from mtds_sklearn.kernels._products import add_products
+from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
     drive,
     layout,
     load_evaluations,
-    n_transition,
     room,
     weighted_residual,
 )
-from mtds_sklearn._lanes import LANES, any_positive, exp, fill, load, store
+from mtds_sklearn.kernels._transitions import n_transition
 
 # Values whose Jacobian is kept before its products are summed: it fits the first-level cache.
 BLOCK = 16
+LOW, HIGH, NATURAL, INTO, SOURCE = range(5)
 
 
 class Entries(NamedTuple):
@@ -41,12 +50,10 @@ class Entries(NamedTuple):
         n_active, rounded up to a multiple of 3.
     width : int
         Most states that one of them can move.
-    low, high : ndarray of int64, shape (n_active,)
-        Entry r can move the states low[r] .. high[r] - 1.
-    chart : ndarray of int64, shape (n_active,)
-        Which natural entry it is.
-    into, source : ndarray of int64, shape (n_active,)
-        Of an entry of B or K: the state that it drives, counted from low, and the input or output.
+    table : ndarray of int64, shape (5, n_active)
+        Entry r can move the states table[LOW, r] .. table[HIGH, r] - 1; it is the natural entry
+        table[NATURAL, r]; an entry of B or K drives the state table[INTO, r], counted from LOW, by
+        the input or output table[SOURCE, r].
     spans : ndarray of int64, shape (5, n_outputs + 1)
         Rows 0 to 2: where the entries of C, D and offset of each output start; 3 and 4: where
         those of C and D stand in psi.
@@ -56,16 +63,12 @@ class Entries(NamedTuple):
     n_dynamic: int
     columns: int
     width: int
-    low: np.ndarray
-    high: np.ndarray
-    chart: np.ndarray
-    into: np.ndarray
-    source: np.ndarray
+    table: np.ndarray
     spans: np.ndarray
 
 
 class Place(NamedTuple):
-    """Where in W derivatives begin, after what `_kernels.Layout` has.
+    """Where in W derivatives begin, after what `_recursion.Layout` has.
 
     Attributes
     ----------
@@ -110,24 +113,26 @@ def block_rows(p):
 
 
 @njit(**LEAF)
-def _find_supports(active, bounds, shape, gain, low, high, into, source):
+def _find_supports(active, bounds, shape, gain, table):
     n, m, p, block = shape
     B = n_transition(shape)
     x0 = B + n * m
+    for r in range(active.shape[0]):
+        table[LOW, r], table[HIGH, r], table[NATURAL, r] = 0, n, active[r]
     for r in range(bounds[4]):
         state = 0
         if r < bounds[1]:
             state = active[r] if block == 2 else 0
         elif r < bounds[2]:
-            state, source[r] = divmod(active[r] - B, m)
+            state, table[SOURCE, r] = divmod(active[r] - B, m)
         elif r < bounds[3]:
             state = active[r] - x0
         else:
-            state, source[r] = divmod(active[r] - x0 - n, p)
+            state, table[SOURCE, r] = divmod(active[r] - x0 - n, p)
         if not gain:
-            low[r] = (state // block) * block
-            high[r] = min(low[r] + block, n)
-        into[r] = state - low[r]
+            table[LOW, r] = (state // block) * block
+            table[HIGH, r] = min(table[LOW, r] + block, n)
+        table[INTO, r] = state - table[LOW, r]
 
 
 @njit(**LEAF)
@@ -152,16 +157,12 @@ def describe(active, bounds, shape, gain):
     n, p = shape[0], shape[2]
     n_active = active.shape[0]
     n_dynamic = bounds[7] if gain else bounds[3]
-    low, high = np.zeros(n_active, np.int64), np.full(n_active, n)
-    into, source = np.zeros(n_active, np.int64), np.zeros(n_active, np.int64)
-    spans = np.zeros((5, p + 1), np.int64)
-    _find_supports(active, bounds, shape, gain, low, high, into, source)
+    table, spans = np.zeros((5, n_active), np.int64), np.zeros((5, p + 1), np.int64)
+    _find_supports(active, bounds, shape, gain, table)
     _find_spans(active, bounds, shape, spans)
     width = n if gain else shape[3]
     columns = 3 * ((n_active + 2) // 3)
-    return Entries(
-        n_active, n_dynamic, columns, width, low, high, active.copy(), into, source, spans
-    )
+    return Entries(n_active, n_dynamic, columns, width, table, spans)
 
 
 @njit(**LEAF)
@@ -170,7 +171,7 @@ def begin_sensitivities(W, to, entries, bounds, p):
     for i in range(to.S, to.end):
         store(W, i, 0.0)
     for r in range(bounds[2], bounds[3]):
-        store(W, to.S + r * entries.width + entries.into[r], 1.0)
+        store(W, to.S + r * entries.width + entries.table[INTO, r], 1.0)
 
 
 @njit(**INLINE)
@@ -182,8 +183,8 @@ def _add(W, i, value):
 def _push_inputs(W, at, to, shape, entries, bounds, t):
     """S <- S + d (B u) / d B."""
     for r in range(bounds[1], bounds[2]):
-        u = load(W, at.U + t * shape[1] + entries.source[r])
-        _add(W, to.S + r * entries.width + entries.into[r], u)
+        u = load(W, at.U + t * shape[1] + entries.table[SOURCE, r])
+        _add(W, to.S + r * entries.width + entries.table[INTO, r], u)
 
 
 @njit(**INLINE)
@@ -191,10 +192,10 @@ def _push_transition(W, at, to, shape, entries, bounds):
     """S <- S + (dA) x."""
     n, block = shape[0], shape[3]
     for r in range(bounds[0], bounds[1]):
-        a = entries.chart[r]
+        a = entries.table[NATURAL, r]
         first = (a // block) * block if block == 2 else 0
-        S = to.S + r * entries.width + first - entries.low[r]
-        d = at.dA + a * block * block
+        S = to.S + r * entries.width + first - entries.table[LOW, r]
+        d = at.tangents + a * block * block
         if block == 2 and first + 1 < n:
             x, y = load(W, at.x + first), load(W, at.x + first + 1)
             _add(W, S, load(W, d) * x + load(W, d + 1) * y)
@@ -212,7 +213,11 @@ def _propagate(W, at, to, shape, entries):
     """S <- A S."""
     block, width = shape[3], entries.width
     for r in range(entries.n_dynamic):
-        S, first, count = to.S + r * width, entries.low[r], entries.high[r] - entries.low[r]
+        S, first, count = (
+            to.S + r * width,
+            entries.table[LOW, r],
+            entries.table[HIGH, r] - entries.table[LOW, r],
+        )
         if block == 2:
             for i in range(0, count - 1, 2):
                 A = at.A + 2 * (first + i)
@@ -237,8 +242,8 @@ def _feed_back(W, at, to, shape, entries, bounds, t, h):
     """S <- S + (dK) e + K de, for the values h, h + 1, .. of row t."""
     n, p = shape[0], shape[2]
     for r in range(bounds[3], bounds[4]):
-        error = load(W, at.error + entries.source[r])
-        _add(W, to.S + r * entries.width + entries.into[r], error)
+        error = load(W, at.error + entries.table[SOURCE, r])
+        _add(W, to.S + r * entries.width + entries.table[INTO, r], error)
     for o in range(p):
         inverse = load(W, at.inverse + t * p + o)
         if any_positive(inverse):
@@ -258,20 +263,20 @@ def _differentiate(W, at, to, shape, entries, o, t, h):
     G = to.G + h * entries.columns
     C = at.psi + spans[3, o]
     for r in range(entries.n_dynamic):
-        S, c = to.S + r * width, C + entries.low[r]
-        if width == 2 and entries.high[r] - entries.low[r] == 2:
+        S, c = to.S + r * width, C + entries.table[LOW, r]
+        if width == 2 and entries.table[HIGH, r] - entries.table[LOW, r] == 2:
             store(W, G + r, root * (load(W, c) * load(W, S) + load(W, c + 1) * load(W, S + 1)))
             continue
         acc = fill(0.0)
-        for i in range(entries.high[r] - entries.low[r]):
+        for i in range(entries.table[HIGH, r] - entries.table[LOW, r]):
             acc = acc + load(W, c + i) * load(W, S + i)
         store(W, G + r, root * acc)
     for r in range(entries.n_dynamic, entries.n_active):
         store(W, G + r, 0.0)
     for r in range(spans[0, o], spans[0, o + 1]):
-        _add(W, G + r, root * load(W, at.x + entries.chart[r] - spans[3, o]))
+        _add(W, G + r, root * load(W, at.x + entries.table[NATURAL, r] - spans[3, o]))
     for r in range(spans[1, o], spans[1, o + 1]):
-        _add(W, G + r, root * load(W, at.U + t * m + entries.chart[r] - spans[4, o]))
+        _add(W, G + r, root * load(W, at.U + t * m + entries.table[NATURAL, r] - spans[4, o]))
     for r in range(spans[2, o], spans[2, o + 1]):
         _add(W, G + r, root)
 
@@ -303,84 +308,14 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
 
 
 @njit(**LEAF)
-def _add_square_tile(W, a, b, columns, count, rows):
-    """Products of three columns from a on with three others from b on; rows: where they go."""
-    r0, r1, r2 = rows
-    n00, n01, n02 = load(W, r0), load(W, r0 + 1), load(W, r0 + 2)
-    n10, n11, n12 = load(W, r1), load(W, r1 + 1), load(W, r1 + 2)
-    n20, n21, n22 = load(W, r2), load(W, r2 + 1), load(W, r2 + 2)
-    for _ in range(count):
-        b0, b1, b2 = load(W, b), load(W, b + 1), load(W, b + 2)
-        a0 = load(W, a)
-        n00, n01, n02 = n00 + a0 * b0, n01 + a0 * b1, n02 + a0 * b2
-        a1 = load(W, a + 1)
-        n10, n11, n12 = n10 + a1 * b0, n11 + a1 * b1, n12 + a1 * b2
-        a2 = load(W, a + 2)
-        n20, n21, n22 = n20 + a2 * b0, n21 + a2 * b1, n22 + a2 * b2
-        a, b = a + columns, b + columns
-    store(W, r0, n00)
-    store(W, r0 + 1, n01)
-    store(W, r0 + 2, n02)
-    store(W, r1, n10)
-    store(W, r1 + 1, n11)
-    store(W, r1 + 2, n12)
-    store(W, r2, n20)
-    store(W, r2 + 1, n21)
-    store(W, r2 + 2, n22)
-
-
-@njit(**LEAF)
-def _add_corner_tile(W, a, residual, columns, count, rows, gradient):
-    """Products of three columns with themselves and with the residuals."""
-    r0, r1, r2 = rows
-    n00, n10, n11 = load(W, r0), load(W, r1), load(W, r1 + 1)
-    n20, n21, n22 = load(W, r2), load(W, r2 + 1), load(W, r2 + 2)
-    g0, g1, g2 = load(W, gradient), load(W, gradient + 1), load(W, gradient + 2)
-    for h in range(count):
-        a0, a1, a2 = load(W, a), load(W, a + 1), load(W, a + 2)
-        e = load(W, residual + h)
-        n00, n10, n11 = n00 + a0 * a0, n10 + a1 * a0, n11 + a1 * a1
-        n20, n21, n22 = n20 + a2 * a0, n21 + a2 * a1, n22 + a2 * a2
-        g0, g1, g2 = g0 + a0 * e, g1 + a1 * e, g2 + a2 * e
-        a += columns
-    store(W, r0, n00)
-    store(W, r1, n10)
-    store(W, r1 + 1, n11)
-    store(W, r2, n20)
-    store(W, r2 + 1, n21)
-    store(W, r2 + 2, n22)
-    store(W, gradient, g0)
-    store(W, gradient + 1, g1)
-    store(W, gradient + 2, g2)
-
-
-@njit(**LEAF)
-def add_products(W, G, residual, columns, count, gradient, normal):
-    """gradient <- gradient + G' residual, normal <- normal + G' G, lower triangle row by row.
-
-    Three columns by three at a time: nine sums in registers for six numbers read.
-    """
-    for r in range(0, columns, 3):
-        row = normal + r * (r + 1) // 2
-        rows = (row, row + r + 1, row + 2 * r + 3)
-        for s in range(0, r, 3):
-            tile = (rows[0] + s, rows[1] + s, rows[2] + s)
-            _add_square_tile(W, G + r, G + s, columns, count, tile)
-        tile = (rows[0] + r, rows[1] + r, rows[2] + r)
-        _add_corner_tile(W, G + r, residual, columns, count, tile, gradient + r)
-
-
-@njit(**LEAF)
 def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest):
     """Sums over all rows of what `Place` says."""
     p = shape[2]
-    begin(W, at, shape, True)
+    begin(W, at, shape)
     begin_sensitivities(W, to, entries, bounds, p)
     step = block_rows(p)
     for t in range(0, longest, step):
-        count = sensitivity_rows(
-            W, at, to, shape, gain, entries, bounds, t, min(t + step, longest)
-        )
+        count = sensitivity_rows(W, at, to, shape, gain, entries, bounds, t, min(t + step, longest))
         add_products(W, to.G, to.residual, entries.columns, count, to.gradient, to.normal)
 
 

@@ -1,7 +1,7 @@
 """Least squares of residuals on the responses of fixed blocks, compiled by numba.
 
 Candidate blocks are scored by how much of the residuals they explain
-(`learning/_initialization.py`). Kept apart from `_kernels.py`, with which it shares no function.
+(`learning/_initialization.py`). Kept apart from `_recursion.py`, with which it shares no function.
 """
 
 import numpy as np

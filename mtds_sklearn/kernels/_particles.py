@@ -3,7 +3,7 @@
 All particles of a sequence stand side by side in the last axis, and the inner loops run over
 `LANES` of them, which the compiler turns into vector instructions: several times as fast as one
 particle after the other. The recursion and the order of a natural parameter vector psi are those of
-`_kernels`, and so are `shape`, `data` and `gain`. In place of the chart coordinates of A these
+`_recursion`, and so are `shape`, `data` and `gain`. In place of the chart coordinates of A these
 kernels read its entries, `transition`: of each 2x2 block the diagonal, the upper and the lower one,
 then the pole of an odd last state; or, if `block` is not 2, all of A row by row.
 """

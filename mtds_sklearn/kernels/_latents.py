@@ -1,7 +1,7 @@
 """Levenberg-Marquardt on the latents of sequences, compiled by numba.
 
-Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_kernels`, active
-entries and their sums those of `_sensitivity_kernels`. Every lane climbs from a start of its own;
+Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_recursion`, active
+entries and their sums those of `_sensitivities`. Every lane climbs from a start of its own;
 when it has arrived, the next start takes its place, so that lanes are idle at the end only.
 """
 
@@ -10,19 +10,29 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mtds_sklearn._kernels import (
+from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
+    LANES,
     LEAF,
+    any_positive,
+    choose,
+    exp,
+    fill,
+    load,
+    square_root,
+    store,
+)
+from mtds_sklearn.kernels._products import add_products
+from mtds_sklearn.kernels._recursion import (
     begin,
     clear_rows,
     layout,
     load_rows,
     room,
 )
-from mtds_sklearn._lanes import LANES, any_positive, choose, exp, fill, load, square_root, store
-from mtds_sklearn._sensitivity_kernels import (
-    add_products,
+from mtds_sklearn.kernels._sensitivities import (
+    NATURAL,
     begin_sensitivities,
     block_rows,
     describe,
@@ -114,15 +124,15 @@ def _latent_jacobian(W, of, to, entries, loadings, count):
             first, second = fill(0.0), fill(0.0)
             for r in range(entries.n_active):
                 g = load(W, G + r)
-                first = first + loadings[entries.chart[r], a] * g
-                second = second + loadings[entries.chart[r], a + 1] * g
+                first = first + loadings[entries.table[NATURAL, r], a] * g
+                second = second + loadings[entries.table[NATURAL, r], a + 1] * g
             store(W, J + a, first)
             store(W, J + a + 1, second)
         if loadings.shape[1] % 2 == 1:
             a = loadings.shape[1] - 1
             acc = fill(0.0)
             for r in range(entries.n_active):
-                acc = acc + loadings[entries.chart[r], a] * load(W, G + r)
+                acc = acc + loadings[entries.table[NATURAL, r], a] * load(W, G + r)
             store(W, J + a, acc)
 
 
@@ -134,15 +144,13 @@ def _evaluate(W, at, of, to, shape, gain, entries, bounds, bias, loadings, longe
     """
     k, p = loadings.shape[1], shape[2]
     _natural_parameters(W, at, to, bias, loadings)
-    begin(W, at, shape, True)
+    begin(W, at, shape)
     begin_sensitivities(W, of, entries, bounds, p)
     for i in range(to.g, to.new):
         store(W, i, 0.0)
     step = block_rows(p)
     for t in range(0, longest, step):
-        count = sensitivity_rows(
-            W, at, of, shape, gain, entries, bounds, t, min(t + step, longest)
-        )
+        count = sensitivity_rows(W, at, of, shape, gain, entries, bounds, t, min(t + step, longest))
         _latent_jacobian(W, of, to, entries, loadings, count)
         add_products(W, to.J, of.residual, to.columns, count, to.g, to.H)
     log_level = load(W, at.level)
@@ -228,7 +236,7 @@ def _judge(W, to, lanes, max_steps, tol, mark):
 
     Arrived: -2 - e in place of the evaluation e.
     """
-    of, steps, queue = lanes
+    of, steps = lanes[:2]
     for h in range(LANES):
         W[LANES * mark + h] = 0.0
         if of[h] < 0:

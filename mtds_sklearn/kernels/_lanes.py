@@ -29,6 +29,17 @@ from numba.extending import (
 
 LANES = 8
 
+# Options of all kernels.
+JIT = {"cache": True, "nogil": True, "fastmath": {"contract"}}
+# Helpers that allocate nothing do without reference counting: the atomic counter of every array
+# argument would cost more than the arithmetic of one row. And nobody calls them from outside.
+LEAF = {key: value for key, value in JIT.items() if key != "cache"} | {
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+INLINE = LEAF | {"forceinline": True}
+
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 _BITS = ir.VectorType(ir.IntType(64), LANES)
 _FUSED = ("contract",)
@@ -176,9 +187,7 @@ def _shift_exponent(typing_context, value, shift):
     def generate(context, builder, signature, arguments):
         bits = builder.bitcast(arguments[1], _BITS)
         exponent = builder.shl(bits, ir.Constant(_BITS, [52] * LANES))
-        return builder.bitcast(
-            builder.add(builder.bitcast(arguments[0], _BITS), exponent), _VECTOR
-        )
+        return builder.bitcast(builder.add(builder.bitcast(arguments[0], _BITS), exponent), _VECTOR)
 
     return lanes(value, shift), generate
 
@@ -190,7 +199,7 @@ _LOG_2, _LOG_2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _LARGEST = 700.0
 
 
-@njit(forceinline=True, _nrt=False)
+@njit(**INLINE)
 def exp(x):
     """Exponential of all lanes to about 2e-16, relative; x is held between -700 and 700.
 
@@ -218,7 +227,7 @@ def exp(x):
     return _shift_exponent(y, shift)
 
 
-@njit(forceinline=True, _nrt=False)
+@njit(**INLINE)
 def tanh(x):
     """Hyperbolic tangent of all lanes to about 3e-16."""
     return 1.0 - 2.0 / (exp(2.0 * x) + 1.0)

@@ -1,7 +1,7 @@
 """How uncertain the state becomes where outputs are missing, compiled by numba.
 
 Where every output is observed the state after a row is known, given the parameters: the recursion
-of `_kernels` feeds the innovations back. An innovation that is not seen leaves the state uncertain,
+feeds the innovations back. An innovation that is not seen leaves the state uncertain,
 
     P_{t+1} = F P_t F' + K_missing R K_missing',   F = A - K_observed C_observed,   P_1 = 0,
 

@@ -1,0 +1,124 @@
+"""Forward kernels: predicted outputs of systems, and their squared residuals.
+
+Evaluations, natural parameter vectors, `shape`, `data`, W and `at` are those of `_recursion`. A
+kernel writes only to the arguments that its docstring marks with <-.
+"""
+
+import numpy as np
+from numba import njit
+
+from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, load, store
+from mtds_sklearn.kernels._recursion import (
+    advance,
+    begin,
+    drive,
+    emit,
+    layout,
+    load_evaluations,
+    room,
+    weighted_residual,
+)
+
+
+@njit(**INLINE)
+def _innovate(W, at, shape, t):
+    """yhat <- C x + D u + offset and error <- y - yhat, where y is observed."""
+    for o in range(shape[2]):
+        place = t * shape[2] + o
+        predicted = emit(W, at, shape, o, t)
+        store(W, at.yhat + o, predicted)
+        seen = load(W, at.root + place) * load(W, at.inverse + place)
+        store(W, at.error + o, seen * (load(W, at.Y + place) - predicted))
+
+
+@njit(**LEAF)
+def _hand_on(W, at, h, states):
+    """states <- s of lane h."""
+    for i in range(states.shape[0]):
+        states[i] = W[LANES * (at.s + i) + h]
+
+
+@njit(**LEAF)
+def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, stride, out, end_state):
+    width = min(LANES, n_rows.shape[0] - e)
+    for h in range(width):
+        _hand_on(W, at, h, end_state[e + h])
+    for t in range(longest):
+        drive(W, at, shape, t)
+        _innovate(W, at, shape, t)
+        advance(W, at, shape, gain)
+        for h in range(width):
+            if t < n_rows[e + h]:
+                for o in range(shape[2]):
+                    out[start[e + h] + t * stride, o] = W[LANES * (at.yhat + o) + h]
+            if t == n_rows[e + h] - 1:
+                _hand_on(W, at, h, end_state[e + h])
+
+
+@njit(**JIT)
+def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_state):
+    """Predicted outputs of every evaluation, and the state handed to the row after the last.
+
+    out[start[e] + t * stride] <- yhat of row t (p,), for start (at least E,) int64;
+    end_state (E, n) <- s after the last row.
+    """
+    ones = np.ones(shape[2])
+    at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, False)
+    W = room(at.end)
+    for e in range(0, psi.shape[0], LANES):
+        longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
+        begin(W, at, shape)
+        _simulate_some(W, at, shape, gain, e, longest, n_rows, start, stride, out, end_state)
+
+
+@njit(**JIT)
+def advance_states(psi, states, row, data, shape, gain, out):
+    """One packed row for many particles: out (E, p) <- yhat, states (E, n) <- s of the next row."""
+    n, p = shape[0], shape[2]
+    first_row, n_rows = np.full(psi.shape[0], row), np.ones(psi.shape[0], np.int64)
+    ones = np.ones(p)
+    at = layout(shape, 1, False)
+    W = room(at.end)
+    for e in range(0, psi.shape[0], LANES):
+        load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
+        begin(W, at, shape)
+        width = min(LANES, psi.shape[0] - e)
+        for h in range(width):
+            for i in range(n):
+                W[LANES * (at.s + i) + h] = states[e + h, i]
+        drive(W, at, shape, 0)
+        _innovate(W, at, shape, 0)
+        advance(W, at, shape, gain)
+        for h in range(width):
+            _hand_on(W, at, h, states[e + h])
+            for o in range(p):
+                out[e + h, o] = W[LANES * (at.yhat + o) + h]
+
+
+@njit(**LEAF)
+def _sum_squares(W, at, shape, gain, longest):
+    """yhat <- sums over the rows of weight (y - yhat)^2."""
+    p = shape[2]
+    for o in range(p):
+        store(W, at.yhat + o, 0.0)
+    for t in range(longest):
+        drive(W, at, shape, t)
+        for o in range(p):
+            residual = weighted_residual(W, at, shape, gain, o, t)
+            store(W, at.yhat + o, load(W, at.yhat + o) + residual * residual)
+        advance(W, at, shape, gain)
+
+
+@njit(**JIT)
+def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
+    """out (E, p) <- sums over the rows of weight (y - yhat)^2."""
+    ones = np.ones(shape[2])
+    at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, False)
+    W = room(at.end)
+    for e in range(0, psi.shape[0], LANES):
+        longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
+        begin(W, at, shape)
+        _sum_squares(W, at, shape, gain, longest)
+        for h in range(min(LANES, psi.shape[0] - e)):
+            for o in range(shape[2]):
+                out[e + h, o] = W[LANES * (at.yhat + o) + h]

@@ -1,0 +1,290 @@
+"""The recursion over packed rows, compiled by numba, eight evaluations side by side.
+
+Everything here works on plain arrays; masks instead of NaN; nothing is drawn at random. One
+evaluation `e` pairs one sequence (packed rows `first_row[e]` to `first_row[e] + n_rows[e] - 1`)
+with one natural parameter vector (`psi[e]`), so particles, cubature points and starting points are
+all the same kind of work. The recursion is
+
+    s_1 = x0
+    x_t = s_t + B u_t
+    yhat_t = C x_t + D u_t + offset
+    e_t = y_t - yhat_t                      (0 where y_t is not observed)
+    s_{t+1} = A x_t + K e_t
+
+A natural parameter vector psi holds, in this order, the entries of
+
+    A (chart coordinates) | B (n, m) | x0 (n) | K (n, p) | C (p, n) | D (p, m) | offset (p)
+    | log noise level (1)
+
+for n states, m inputs, p outputs; `shape = (n, m, p, block)` with block 2 for the modal chart (A is
+block diagonal) and n for the Cayley chart (A is full).
+
+For E evaluations the shapes are psi (E, n_natural), first_row and n_rows (E,) int64; data =
+(inputs, outputs, weights) are all packed rows, (.., m), (.., p) and (.., p). A weight multiplies
+the precision of one value's noise, and is 0 where the value is not observed. A kernel writes only
+to the arguments that its docstring marks with <-.
+
+Eight evaluations are worked on side by side, one in each lane (`_lanes`). All that belongs to them
+stands in one array W: natural vectors, rows of the sequences, states. `at` (`Layout`) says where;
+W[at.x + i] in the comments means the eight numbers of that place. Lanes of shorter sequences run on
+with weight 0.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from mtds_sklearn.kernels._lanes import (
+    INLINE,
+    JIT,
+    LANES,
+    LEAF,
+    any_positive,
+    choose,
+    fill,
+    load,
+    store,
+)
+from mtds_sklearn.kernels._transitions import cayley_transition, modal_transition, n_transition
+
+
+class Layout(NamedTuple):
+    """Where in W things begin, counted in groups of lanes; all int.
+
+    Attributes
+    ----------
+    psi, B, x0, K, C, D, offset, level : int
+        Natural vector, and its parts after the chart coordinates of A.
+    A, tangents, work : int
+        Of A row by row the columns of the row's own block; its derivative by each of its chart
+        coordinates, likewise; room to compute them.
+    with_tangents : bool
+        Whether there is room for the tangents, so that they are computed.
+    s, x, error, yhat : int
+        State handed to a row, state of the row (the same place as s, where no input moves it),
+        innovations, predicted outputs.
+    U, Y, root, inverse : int
+        Rows of the sequences: inputs, outputs, roots of the weights and their inverses (0 if 0).
+    end : int
+        Where the next thing can begin.
+    """
+
+    psi: int
+    B: int
+    x0: int
+    K: int
+    C: int
+    D: int
+    offset: int
+    level: int
+    A: int
+    tangents: int
+    with_tangents: bool
+    work: int
+    s: int
+    x: int
+    error: int
+    yhat: int
+    U: int
+    Y: int
+    root: int
+    inverse: int
+    end: int
+
+
+@njit(**LEAF)
+def layout(shape, longest, with_tangents):
+    """Layout for sequences of at most `longest` rows."""
+    n, m, p, block = shape
+    n_chart = n_transition(shape)
+    B = n_chart
+    x0 = B + n * m
+    K = x0 + n
+    C = K + n * p
+    D = C + p * n
+    offset = D + p * m
+    level = offset + p
+    A = level + 1
+    tangents = A + n * block
+    work = tangents + (n_chart * block * block if with_tangents else 0)
+    s = work + n * n + 1
+    x = s if m == 0 and block == 2 else s + n
+    error = x + n
+    yhat = error + p
+    U = yhat + p
+    Y = U + longest * m
+    root = Y + longest * p
+    inverse = root + longest * p
+    return Layout(
+        0, B, x0, K, C, D, offset, level, A, tangents, with_tangents, work, s, x, error, yhat, U,
+        Y, root, inverse, inverse + longest * p,
+    )  # fmt: skip
+
+
+@njit(**JIT)
+def room(size):
+    """Zeros for so many groups of lanes, each in one cache line."""
+    buffer = np.zeros(LANES * size + LANES)
+    skip = -(buffer.ctypes.data // 8) % LANES
+    return buffer[skip : skip + LANES * size]
+
+
+@njit(**LEAF)
+def begin(W, at, shape):
+    """Fill A and its tangents, and s <- x0."""
+    n, block = shape[0], shape[3]
+    if block == 2 or n == 1:
+        modal_transition(W, at, n)
+    else:
+        cayley_transition(W, at, n)
+    for i in range(n):
+        store(W, at.s + i, load(W, at.x0 + i))
+
+
+@njit(**INLINE)
+def _spread(W, to, low, high, here, value):
+    """W[to] <- value in the lanes low .. high - 1, where `here` is positive."""
+    if high - low == 1:
+        W[LANES * to + low] = value
+    else:
+        store(W, to, choose(here, fill(value), load(W, to)))
+
+
+@njit(**INLINE)
+def _lanes_between(W, at, low, high):
+    """1 in the lanes low .. high - 1, else 0."""
+    for h in range(LANES):
+        W[LANES * at.work + h] = 1.0 if low <= h < high else 0.0
+    return load(W, at.work)
+
+
+@njit(**LEAF)
+def load_rows(W, at, data, first, n_rows, precision, low, high):
+    """Rows first .. first + n_rows - 1 to the lanes low .. high - 1."""
+    inputs, outputs, weights = data
+    m, p = inputs.shape[1], outputs.shape[1]
+    here = _lanes_between(W, at, low, high)
+    for t in range(n_rows):
+        row = first + t
+        for j in range(m):
+            _spread(W, at.U + t * m + j, low, high, here, inputs[row, j])
+        for o in range(p):
+            r = weights[row, o] * precision[o]
+            inverse = r
+            if r != 1.0 and r > 0.0:
+                r = math.sqrt(r)
+                inverse = 1.0 / r
+            _spread(W, at.Y + t * p + o, low, high, here, outputs[row, o])
+            _spread(W, at.root + t * p + o, low, high, here, r)
+            _spread(W, at.inverse + t * p + o, low, high, here, inverse)
+
+
+@njit(**LEAF)
+def clear_rows(W, at, shape, first, last, low, high):
+    """Nothing in rows first .. last - 1 of the lanes low .. high - 1."""
+    m, p = shape[1], shape[2]
+    here = _lanes_between(W, at, low, high)
+    for t in range(first * m, last * m):
+        _spread(W, at.U + t, low, high, here, 0.0)
+    for t in range(first * p, last * p):
+        _spread(W, at.Y + t, low, high, here, 0.0)
+        _spread(W, at.root + t, low, high, here, 0.0)
+        _spread(W, at.inverse + t, low, high, here, 0.0)
+
+
+@njit(**LEAF)
+def load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision):
+    """Evaluations e to e + 7, or as many as there are, to the lanes; returns the longest's rows.
+
+    Lanes without an evaluation of their own get the last one.
+    """
+    last = psi.shape[0] - 1
+    longest = 0
+    for h in range(e, min(e + LANES, last + 1)):
+        longest = max(longest, n_rows[h])
+    low = 0
+    while low < LANES:
+        of = min(e + low, last)
+        high = low + 1
+        while high < LANES and first_row[min(e + high, last)] == first_row[of]:
+            if n_rows[min(e + high, last)] != n_rows[of]:
+                break
+            high += 1
+        load_rows(W, at, data, first_row[of], n_rows[of], precision, low, high)
+        clear_rows(W, at, shape, n_rows[of], longest, low, high)
+        low = high
+    for h in range(LANES):
+        of = min(e + h, last)
+        for i in range(psi.shape[1]):
+            W[LANES * (at.psi + i) + h] = psi[of, i]
+    return longest
+
+
+@njit(**INLINE)
+def drive(W, at, shape, t):
+    """x <- s + B u."""
+    n, m = shape[0], shape[1]
+    if at.x == at.s:
+        return
+    for i in range(n):
+        acc = load(W, at.s + i)
+        for j in range(m):
+            acc = acc + load(W, at.B + i * m + j) * load(W, at.U + t * m + j)
+        store(W, at.x + i, acc)
+
+
+@njit(**INLINE)
+def emit(W, at, shape, o, t):
+    """C x + D u + offset of output o."""
+    n, m = shape[0], shape[1]
+    C = at.C + o * n
+    yhat, other = load(W, at.offset + o), fill(0.0)
+    for i in range(0, n - 1, 2):
+        yhat = yhat + load(W, C + i) * load(W, at.x + i)
+        other = other + load(W, C + i + 1) * load(W, at.x + i + 1)
+    if n % 2 == 1:
+        other = other + load(W, C + n - 1) * load(W, at.x + n - 1)
+    for j in range(m):
+        yhat = yhat + load(W, at.D + o * m + j) * load(W, at.U + t * m + j)
+    return yhat + other
+
+
+@njit(**INLINE)
+def advance(W, at, shape, gain):
+    """s <- A x + K e."""
+    n, p, block = shape[0], shape[2], shape[3]
+    if block == 2:
+        for i in range(0, n - 1, 2):
+            A = at.A + 2 * i
+            a, b = load(W, at.x + i), load(W, at.x + i + 1)
+            store(W, at.s + i, load(W, A) * a + load(W, A + 1) * b)
+            store(W, at.s + i + 1, load(W, A + 2) * a + load(W, A + 3) * b)
+        if n % 2 == 1:
+            store(W, at.s + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, at.x + n - 1))
+    else:
+        for i in range(n):
+            acc = load(W, at.A + i * n) * load(W, at.x)
+            for j in range(1, n):
+                acc = acc + load(W, at.A + i * n + j) * load(W, at.x + j)
+            store(W, at.s + i, acc)
+    if gain:
+        for i in range(n):
+            acc = load(W, at.s + i)
+            for o in range(p):
+                acc = acc + load(W, at.K + i * p + o) * load(W, at.error + o)
+            store(W, at.s + i, acc)
+
+
+@njit(**INLINE)
+def weighted_residual(W, at, shape, gain, o, t):
+    """Root of the weight times (y - yhat) of output o; with `gain`, error <- y - yhat."""
+    place = t * shape[2] + o
+    root = load(W, at.root + place)
+    residual = fill(0.0)
+    if any_positive(root):
+        residual = root * (load(W, at.Y + place) - emit(W, at, shape, o, t))
+    if gain:
+        store(W, at.error + o, load(W, at.inverse + place) * residual)
+    return residual

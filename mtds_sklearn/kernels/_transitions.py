@@ -1,0 +1,115 @@
+"""Transition matrices of eight evaluations, from their chart coordinates, and their tangents.
+
+W and `at` are those of `_recursion`; a chart's coordinates are the first of a natural parameter
+vector.
+"""
+
+from numba import njit
+
+from mtds_sklearn.kernels._lanes import INLINE, LEAF, fill, load, square_root, store, tanh
+
+# Rounds the square root at a double pole, so that a block is smooth in its coordinates there.
+POLE_SMOOTHING = 1e-3
+
+
+@njit(**INLINE)
+def n_transition(shape):
+    """Number of chart coordinates of A."""
+    n, block = shape[0], shape[3]
+    return n if (block == 2 or n == 1) else n + n * (n - 1) // 2
+
+
+@njit(**INLINE)
+def _modal_tangent(W, to, half, d, s, dhalf, dq):
+    """W[to ..] <- derivative of a block of which half the trace has dhalf, the determinant dq."""
+    dd = dq - 2.0 * half * dhalf
+    ds = 0.5 * d * dd / (s * s * s)
+    store(W, to, dhalf)
+    store(W, to + 1, ds)
+    store(W, to + 2, (d * ds / s - dd) / s)
+    store(W, to + 3, dhalf)
+
+
+@njit(**LEAF)
+def modal_transition(W, at, n):
+    """Fill the blocks A and, where there is room, the tangents of the block of each entry.
+
+    q = tanh a, p = tanh(c)(1 + q) are the coefficients of z^2 - p z + q (partial-autocorrelation
+    chart of the stability triangle; Barndorff-Nielsen & Schou 1973). The block is the companion
+    matrix in the basis of its cosine and sine amplitudes: [[p/2, s], [-d/s, p/2]], d = q - p^2/4,
+    s ~ sqrt|d|.
+    """
+    for i in range(0, n - 1, 2):
+        q, t = tanh(load(W, at.psi + i)), tanh(load(W, at.psi + i + 1))
+        half = 0.5 * t * (1.0 + q)
+        d = q - half * half
+        s = square_root(square_root(d * d + POLE_SMOOTHING * POLE_SMOOTHING))
+        store(W, at.A + 2 * i, half)
+        store(W, at.A + 2 * i + 1, s)
+        store(W, at.A + 2 * i + 2, fill(0.0) - d / s)
+        store(W, at.A + 2 * i + 3, half)
+        if at.with_tangents:
+            dq = 1.0 - q * q
+            _modal_tangent(W, at.tangents + 4 * i, half, d, s, 0.5 * t * dq, dq)
+            dhalf = 0.5 * (1.0 - t * t) * (1.0 + q)
+            _modal_tangent(W, at.tangents + 4 * i + 4, half, d, s, dhalf, fill(0.0))
+    if n % 2 == 1:
+        q = tanh(load(W, at.psi + n - 1))
+        store(W, at.A + 2 * (n - 1), q)
+        if at.with_tangents:
+            store(W, at.tangents + 4 * (n - 1), 1.0 - q * q)
+
+
+@njit(**LEAF)
+def _inverse_in_place(W, M, n):
+    """Gauss-Jordan without pivoting: safe for I + S, whose symmetric part is the identity."""
+    for q in range(n):
+        pivot = 1.0 / load(W, M + q * n + q)
+        store(W, M + q * n + q, 1.0)
+        for j in range(n):
+            store(W, M + q * n + j, load(W, M + q * n + j) * pivot)
+        for i in range(n):
+            if i != q:
+                f = load(W, M + i * n + q)
+                store(W, M + i * n + q, 0.0)
+                for j in range(n):
+                    old = load(W, M + i * n + j)
+                    store(W, M + i * n + j, old - f * load(W, M + q * n + j))
+
+
+@njit(**LEAF)
+def cayley_transition(W, at, n):
+    """Fill A = diag(tanh a) Q, Q = (I - S)(I + S)^-1 = 2 (I + S)^-1 - I, and its tangents.
+
+    chart = (a (n), strictly lower entries of S row by row). With M = (I + S)^-1, dQ = -2 M dS M.
+    """
+    M = at.work
+    r = at.psi + n
+    for i in range(n):
+        store(W, M + i * n + i, 1.0)
+        for j in range(i):
+            store(W, M + i * n + j, load(W, r))
+            store(W, M + j * n + i, fill(0.0) - load(W, r))
+            r += 1
+    _inverse_in_place(W, M, n)
+    for i in range(n):
+        scale = tanh(load(W, at.psi + i))
+        for j in range(n):
+            q = 2.0 * load(W, M + i * n + j) - (1.0 if i == j else 0.0)
+            store(W, at.A + i * n + j, scale * q)
+            if at.with_tangents:
+                for h in range(n):
+                    store(W, at.tangents + (i * n + h) * n + j, 0.0)
+                store(W, at.tangents + (i * n + i) * n + j, (1.0 - scale * scale) * q)
+    if not at.with_tangents:
+        return
+    to = at.tangents + n * n * n
+    for i in range(n):
+        for j in range(i):
+            for h in range(n):
+                scale = -2.0 * tanh(load(W, at.psi + h))
+                for g in range(n):
+                    turn = load(W, M + h * n + i) * load(W, M + j * n + g)
+                    turn = turn - load(W, M + h * n + j) * load(W, M + i * n + g)
+                    store(W, to, scale * turn)
+                    to += 1
