@@ -89,7 +89,5 @@ def test_lanes_do_not_depend_on_each_other(rng):
 
 def test_lanes_of_other_arrays_are_refused():
     square = np.zeros((LANES, LANES))
-    with pytest.raises(
-        TypeError, match=r"contiguous one-dimensional arrays, not array\(float64, 2d"
-    ):
+    with pytest.raises(TypeError, match="contiguous one-dimensional arrays"):
         _any(square)
