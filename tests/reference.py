@@ -180,3 +180,23 @@ def gauss_hermite_posterior(log_joint, dim, center, factor, n_nodes=60):
     mean = probability @ z
     centred = z - mean
     return mean, (probability[:, None] * centred).T @ centred, log_evidence
+
+
+def log_mixture_density(v, weights, means, factors):
+    """log density (...,) at v (..., k) of the mixture of N(0, I), the first, and Gaussians."""
+    k = v.shape[-1]
+    total = weights[0] * stats.multivariate_normal.pdf(v, np.zeros(k), np.eye(k))
+    for weight, mean, factor in zip(weights[1:], means, factors, strict=True):
+        total = total + weight * stats.multivariate_normal.pdf(v, mean, factor @ factor.T)
+    return np.log(total)
+
+
+def component_log_evidence(x, noise_cov, weights, means, factors):
+    """log w_j p(x | j) (1 + J,) of a point measured with Gaussian noise; N(0, I) is the first."""
+    k = len(x)
+    covs = [np.eye(k), *(factor @ factor.T for factor in factors)]
+    values = []
+    for weight, mean, cov in zip(weights, [np.zeros(k), *means], covs, strict=True):
+        density = stats.multivariate_normal.logpdf(x, mean, cov + noise_cov)
+        values.append(np.log(weight) + density)
+    return values

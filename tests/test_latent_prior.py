@@ -1,15 +1,21 @@
 import numpy as np
 import pytest
+import reference
 from scipy.integrate import cumulative_trapezoid
 from scipy.stats import kstest, norm
+from scipy.stats.qmc import Sobol
 from small_families import make_family
 from systems import assert_close
 
 from mtds_sklearn.model._latent_prior import (
     NODES,
+    Components,
     LatentPrior,
     latents_from_normal,
+    latents_of,
     log_prior_density,
+    scores_from_normal,
+    scores_of,
     standard_prior,
 )
 from mtds_sklearn.model._task_map import latent_prior
@@ -25,13 +31,22 @@ QUANTILES = {
 }
 N_NUMBERS = 40_000
 # One standard normal number from each of many equal shares: the tests below need no luck.
-NUMBERS = norm.ppf((np.arange(N_NUMBERS) + 0.5) / N_NUMBERS)[:, None]
+SHARES = (np.arange(N_NUMBERS) + 0.5) / N_NUMBERS
+NUMBERS = norm.ppf(SHARES)[:, None]
 
 
 def make_prior(rng, latent_dim):
     rotation, _ = np.linalg.qr(rng.standard_normal((latent_dim, latent_dim)))
     slopes = rng.uniform(0.2, 3.0, (latent_dim, len(NODES)))
     return LatentPrior(rotation, np.cumsum(slopes, axis=1) / 64.0 - 8.0)
+
+
+def make_components(rng, latent_dim, n=2):
+    factors = np.tril(0.3 * rng.standard_normal((n, latent_dim, latent_dim)))
+    diagonal = np.arange(latent_dim)
+    factors[:, diagonal, diagonal] = rng.uniform(0.1, 0.8, (n, latent_dim))
+    weights = rng.dirichlet(np.ones(1 + n))
+    return Components(weights, rng.standard_normal((n, latent_dim)), factors)
 
 
 def one_coordinate(kind):
@@ -65,7 +80,7 @@ def test_the_density_is_the_one_that_the_quantiles_imply(kind):
 def test_draws_have_the_density(kind):
     """Exactly that of `log_prior_density`, so that draws and weights fit together."""
     prior = one_coordinate(kind)
-    r = latents_from_normal(prior, NUMBERS)[:, 0]
+    r = latents_from_normal(prior, NUMBERS, SHARES)[:, 0]
     grid = np.linspace(*prior.quantiles[0, [0, -1]], 400_001)
     p = np.exp(log_prior_density(prior, grid[:, None]))
     cumulative = cumulative_trapezoid(p, grid, initial=0.0)
@@ -77,9 +92,9 @@ def test_draws_have_the_density(kind):
 def test_draws_turn_with_the_rotation(rng):
     prior = make_prior(rng, 3)
     upright = prior._replace(rotation=np.eye(3))
-    normal = rng.standard_normal((5, 4, 3))
-    r = latents_from_normal(upright, normal)
-    z = latents_from_normal(prior, normal)
+    normal, uniform = rng.standard_normal((5, 4, 3)), rng.uniform(size=(5, 4))
+    r = latents_from_normal(upright, normal, uniform)
+    z = latents_from_normal(prior, normal, uniform)
     assert_close(z @ prior.rotation, r, 1e-13)
     assert_close(log_prior_density(prior, z), log_prior_density(upright, r), 1e-9)
 
@@ -91,20 +106,21 @@ def test_the_standard_coordinates_are_the_same_in_every_direction(rng):
 
 
 def test_draws_and_densities_may_be_stacked(rng):
-    prior = make_prior(rng, 2)
-    normal = rng.standard_normal((3, 4, 2))
-    z = latents_from_normal(prior, normal)
+    prior = make_prior(rng, 2)._replace(components=make_components(rng, 2))
+    normal, uniform = rng.standard_normal((3, 4, 2)), rng.uniform(size=(3, 4))
+    z = latents_from_normal(prior, normal, uniform)
     log_p = log_prior_density(prior, z)
     assert log_p.shape == (3, 4)
     for i in np.ndindex(3, 4):
-        assert_close(z[i], latents_from_normal(prior, normal[i]), 1e-13)
+        assert_close(z[i], latents_from_normal(prior, normal[i], uniform[i]), 1e-13)
         assert log_p[i] == pytest.approx(log_prior_density(prior, z[i]))
 
 
 def test_numbers_given_are_not_changed(rng):
     normal = rng.standard_normal((4, 2))
     before = normal.copy()
-    latents_from_normal(make_prior(rng, 2), normal)
+    prior = make_prior(rng, 2)._replace(components=make_components(rng, 2))
+    latents_from_normal(prior, normal, rng.uniform(size=4))
     np.testing.assert_array_equal(normal, before)
 
 
@@ -117,6 +133,51 @@ def test_far_out_values_stay_finite_and_unlikely(kind):
 
 @pytest.mark.parametrize("kind", QUANTILES)
 def test_far_out_numbers_give_finite_draws(kind):
-    z = latents_from_normal(one_coordinate(kind), np.array([[-40.0], [-9.0], [9.0], [40.0]]))
+    far = np.array([[-40.0], [-9.0], [9.0], [40.0]])
+    z = latents_from_normal(one_coordinate(kind), far, np.full(4, 0.5))
     assert np.isfinite(z).all()
     assert np.abs(z).max() < 500.0
+
+
+# ------------------------------------------------------------------------------------- components
+
+
+def test_the_density_of_components_is_that_of_scipy(rng):
+    prior = standard_prior(3)._replace(components=make_components(rng, 3))
+    z = rng.standard_normal((7, 5, 3))
+    assert_close(
+        log_prior_density(prior, z), reference.log_mixture_density(z, *prior.components), 1e-10
+    )
+
+
+def test_scores_of_components_have_their_share_mean_and_covariance(rng):
+    components = make_components(rng, 2)
+    numbers = Sobol(3, rng=rng).random(2**14)
+    normal, uniform = norm.ppf(numbers[:, :2]), numbers[:, 2]
+    v = scores_from_normal(components, normal, uniform)
+    order = np.argsort(uniform)
+    ends = np.round(np.cumsum(components.weights) * len(v)).astype(int)
+    parts = np.split(v[order], ends[:-1])
+    means = np.vstack([np.zeros(2), components.means])
+    factors = np.concatenate([np.eye(2)[None], components.factors])
+    for part, mean, factor in zip(parts, means, factors, strict=True):
+        np.testing.assert_allclose(part.mean(axis=0), mean, atol=0.02)
+        np.testing.assert_allclose(np.cov(part.T), factor @ factor.T, atol=0.03)
+
+
+def test_scores_and_latents_are_each_others_inverse(rng):
+    prior = make_prior(rng, 3)
+    v = rng.standard_normal((5, 4, 3))
+    z = latents_of(prior, v)
+    assert_close(scores_of(prior, z)[0], v, 1e-9)
+
+
+def test_a_change_of_variables_takes_components_along(rng):
+    """p(z) = p(v) |dv/dz|, the derivative by differences."""
+    prior = make_prior(rng, 2)._replace(components=make_components(rng, 2))
+    z = latents_of(prior, rng.standard_normal((6, 2)))
+    step = 1e-6 * np.eye(2)
+    jacobian = [(scores_of(prior, z + e)[0] - scores_of(prior, z - e)[0]) / 2e-6 for e in step]
+    log_det = np.linalg.slogdet(np.stack(jacobian, axis=1))[1]
+    expected = reference.log_mixture_density(scores_of(prior, z)[0], *prior.components) + log_det
+    assert_close(log_prior_density(prior, z), expected, 1e-6)

@@ -15,9 +15,9 @@ from mtds_sklearn import ForecastScorer, MTLDSRegressor, PooledLDS, SingleTaskLD
 from mtds_sklearn.datasets import make_oscillators
 from mtds_sklearn.estimators import _streaming as surface
 from mtds_sklearn.learning import _streaming
+from mtds_sklearn.learning._clusters import follow
 from mtds_sklearn.learning._m_step import BIAS_PRECISION, curvature
 from mtds_sklearn.learning._posterior import cubature_points, prior_posterior
-from mtds_sklearn.learning._prior_fit import follow
 from mtds_sklearn.learning._stream_growth import embed
 from mtds_sklearn.learning._sums import (
     expand_sums,
@@ -27,7 +27,12 @@ from mtds_sklearn.learning._sums import (
     sums_of,
     unstacked,
 )
-from mtds_sklearn.model._latent_prior import LatentPrior, log_prior_density, standard_prior
+from mtds_sklearn.model._latent_prior import (
+    Components,
+    LatentPrior,
+    log_prior_density,
+    standard_prior,
+)
 from mtds_sklearn.model._task_map import natural_parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -85,11 +90,27 @@ def test_the_shape_of_z_follows_an_expansion(rng):
     widths = np.array([[0.5], [1.0], [2.0]])
     prior = LatentPrior(rotation, widths * standard_prior(3).quantiles)
     z = rng.standard_normal((5, 3))
-    followed = follow(prior, turn)  # z = turn z'
+    followed = follow(prior, np.zeros(3), turn)  # z = turn z'
     assert_allclose(log_prior_density(followed, z @ turn), log_prior_density(prior, z))
-    stretched = follow(prior, turn @ np.diag([1.01, 0.99, 1.0]))
+    stretched = follow(prior, np.zeros(3), turn @ np.diag([1.01, 0.99, 1.0]))
     assert_allclose(stretched.rotation.T @ stretched.rotation, np.eye(3), atol=1e-12)
     assert_allclose(stretched.rotation, followed.rotation, atol=0.02)
+
+
+def test_components_follow_an_expansion(rng):
+    """Where they are, whatever N(0, I) is said to be: exactly so where coordinates are normal."""
+    factors = np.tril(0.1 * rng.standard_normal((2, 3, 3))) + 0.2 * np.eye(3)
+    components = Components(np.array([0.0, 0.4, 0.6]), rng.standard_normal((2, 3)), factors)
+    widths = np.array([[0.5], [1.0], [2.0]])
+    rotation = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    prior = LatentPrior(rotation, widths * standard_prior(3).quantiles, components)
+    shift, factor = 0.1 * rng.standard_normal(3), np.eye(3) + 0.1 * rng.standard_normal((3, 3))
+    followed = follow(prior, shift, factor)
+    z = rng.standard_normal((5, 3))
+    moved = np.linalg.solve(factor, (z - shift).T).T
+    with np.errstate(divide="ignore"):  # N(0, I) has no weight
+        before, after = log_prior_density(prior, z), log_prior_density(followed, moved)
+    assert_allclose(after, before + np.linalg.slogdet(factor)[1], rtol=1e-9)
 
 
 def test_a_larger_chart_gets_sums_that_say_nothing_new(state, rng):

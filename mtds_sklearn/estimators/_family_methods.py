@@ -150,11 +150,11 @@ class FamilyMethods:
         rng = check_random_state(random_state)
         given = z is not None
         k = self.posterior_mean_.shape[1]
-        normal = rng.standard_normal((n_sequences, k))
+        normal, uniform = rng.standard_normal((n_sequences, k)), rng.uniform(size=n_sequences)
         if given:
             z = _check_latents(z, k, who)
         else:
-            z = latents_from_normal(latent_prior(self.task_map_), normal)
+            z = latents_from_normal(latent_prior(self.task_map_), normal, uniform)
         _check_one_sequence(X, who)
         stranger = np.full(len(X), object(), dtype=object)  # a label that nobody has
         packed = self._pack_known(X, None, stranger, np.arange(len(X)), name="y_context")

@@ -13,8 +13,16 @@ from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
 from mtds_sklearn.inference._forecast import Forecast, Particles, forecast_rows
 from mtds_sklearn.inference._horizon import forecast_at_horizon
 from mtds_sklearn.inference._levels import with_levels
-from mtds_sklearn.model._latent_prior import latents_from_normal, log_prior_density
-from mtds_sklearn.model._likelihood import LOG_2PI
+from mtds_sklearn.inference._mixture import density, draw, make_mixture
+from mtds_sklearn.learning._clusters import implied_quadratics
+from mtds_sklearn.learning._components import belongings
+from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.model._latent_prior import (
+    latents_of,
+    log_score_density,
+    no_components,
+    scores_from_normal,
+)
 from mtds_sklearn.model._task_map import Family, latent_prior, natural_parameters
 
 # A posterior with fewer effective draws is not to be trusted.
@@ -103,20 +111,24 @@ def _recall(known: KnownFamily, stored: np.ndarray) -> tuple:
     """Weighted draws of what `fit` learned of sequences: z (n, n_draws, k) and log weights.
 
     Learning took N(0, I) for the prior and stored N(mean, cov); under p(z) the posterior is
-    N(z; mean, cov) p(z) / N(z; 0, I). Some of the draws come from p(z), which bounds the weights.
+    N(z; mean, cov) p(z) / N(z; 0, I). Near the mean this is a mixture of Gaussians in the scores of
+    p(z), from which most draws come; the others come from p(z), which bounds the weights.
     """
-    prior, draws = latent_prior(known.family), known.draws()
-    mean, factor = known.mean[stored, None], np.linalg.cholesky(known.cov[stored])
-    unit, n_prior = draws.points.copy(), int(PRIOR_SHARE * N_DRAWS)
-    z = mean + unit @ np.swapaxes(factor, 1, 2)
-    z[:, :n_prior] = latents_from_normal(prior, draws.normal[0].T[:n_prior])
-    standard = np.linalg.solve(factor, np.swapaxes(z - mean, 1, 2))
-    log_det = np.linalg.slogdet(factor)[1][:, None]
-    log_stored = -0.5 * np.sum(standard**2, axis=1) - log_det
-    log_normal, log_prior = -0.5 * np.sum(z**2, axis=2), log_prior_density(prior, z)
-    log_prior = log_prior + 0.5 * z.shape[2] * LOG_2PI
-    proposal = np.logaddexp(np.log1p(-PRIOR_SHARE) + log_stored, np.log(PRIOR_SHARE) + log_prior)
-    log_weights = log_stored + log_prior - log_normal - proposal
+    prior, draws, k = latent_prior(known.family), known.draws(), known.mean.shape[1]
+    mean, factor = known.mean[stored], np.linalg.cholesky(known.cov[stored])
+    learned = implied_quadratics(prior, TaskPosterior(mean, factor), k, np.ones(len(stored)))
+    found = belongings(prior.components or no_components(k), learned)
+    shares = np.exp(found.log_evidence - found.log_evidence.max(axis=1, keepdims=True))
+    proposal = make_mixture(PRIOR_SHARE, shares, found.mean, found.cov)
+    normal, component = draws.normal[0], draws.component[0]
+    # Small numbers choose the prior; how small, which of its components.
+    from_prior = scores_from_normal(prior.components, normal.T, component / PRIOR_SHARE % 1.0)
+    v = draw(proposal, component, normal, draws.scale[0], from_prior.T)
+    log_prior = log_score_density(prior.components, v)
+    z = latents_of(prior, np.swapaxes(v, 1, 2))
+    standard = np.linalg.solve(factor, np.swapaxes(z - mean[:, None], 1, 2))
+    log_gain = 0.5 * (np.sum(z**2, axis=2) - np.sum(standard**2, axis=1))  # N(mean, cov) / N(0, I)
+    log_weights = log_gain + log_prior - np.log(density(proposal, v, np.exp(log_prior)))
     return z, log_weights - logsumexp(log_weights, axis=1, keepdims=True)
 
 

@@ -32,11 +32,12 @@ from mtds_sklearn.estimators._known_family import family_forecast, infer_observe
 from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast
+from mtds_sklearn.learning._clusters import follow, with_components
 from mtds_sklearn.learning._gain import disturbance_of
 from mtds_sklearn.learning._growth import Options, theta_size
 from mtds_sklearn.learning._latents import most_latents
 from mtds_sklearn.learning._posterior import TaskPosterior
-from mtds_sklearn.learning._prior_fit import fit_prior, follow
+from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._chart import n_family_states, theta_names
 from mtds_sklearn.model._task_map import Family
@@ -268,7 +269,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             learned = learn_best(scaled, options, n_init, self.n_jobs, seed, make_log(self))
         warn_unconverged(self, learned)
         varies = varying_entries(learned.family)
-        prior = fit_prior(learned.family, learned.posterior, varies, sequences.weights)
+        known = (learned.family, learned.posterior)
+        prior = fit_prior(*known, varies, sequences.weights)
+        prior = with_components(prior, *known, sequences.weights, scaled)
         family = learned.family._replace(prior=prior)
         return self._describe(family, learned.posterior, units) | {
             "noise_level_": np.ones(n_sequences) if learned.level is None else learned.level,
@@ -308,11 +311,12 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         known = Remembered(self.labels_, self.noise_level_, posterior)
         known = known.moved(step.shift, step.factor)
         known = known.with_latest(Remembered(step.labels, step.level, step.posterior))
-        family, prior = step.stream.family, follow(self.task_map_.prior, step.factor)
+        family, prior = step.stream.family, follow(self.task_map_.prior, step.shift, step.factor)
         n_at_prior = self._n_at_prior_
         if step.stream.n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
             varies = varying_entries(family)
             prior, n_at_prior = fit_prior(family, known.posterior, varies), step.stream.n_seen
+            prior = with_components(prior, family, known.posterior)
         family = family._replace(prior=prior)
         return self._describe(family, known.posterior, self._units_) | {
             "labels_": known.labels,

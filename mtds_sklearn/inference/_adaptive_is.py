@@ -1,9 +1,9 @@
 """The posterior p(z | y) of new sequences by adaptive mixture importance sampling.
 
-Everything happens in the coordinates v of `_coordinates`, where the prior is N(0, I). The first
-round weights quasi-random draws of the prior. Every further round draws from the latest proposal
-and weights the points of the first and the latest rounds by the deterministic mixture of their
-proposals (Cornuet et al. 2012),
+Everything happens in the coordinates v of `_coordinates`, where the prior is N(0, I), or a mixture
+of Gaussians. The first round weights quasi-random draws of the prior. Every further round draws
+from the latest proposal and weights the points of the first and the latest rounds by the
+deterministic mixture of their proposals (Cornuet et al. 2012),
 
     w(v) = p(y | v) p(v) / mean_r q_r(v),
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores
+from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores, prior_points
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import MAX_ROUNDS, Draws
 from mtds_sklearn.inference._mixture import (
@@ -28,11 +28,11 @@ from mtds_sklearn.inference._mixture import (
     select_mixture,
     systematic,
 )
-from mtds_sklearn.inference._proposals import first_proposal, next_proposal
+from mtds_sklearn.inference._proposals import PRIOR_WEIGHT, first_proposal, next_proposal
 from mtds_sklearn.inference._target import (
     Target,
     log_likelihoods,
-    log_normal,
+    log_prior,
     make_target,
     select_target,
 )
@@ -89,7 +89,7 @@ class Pool(NamedTuple):
     v : ndarray of shape (n_sequences, k, n_points)
     log_target : ndarray of shape (n_sequences, n_points)
     prior : ndarray of shape (n_sequences, n_points)
-        N(v; 0, I).
+        p(v).
     proposals : tuple of (Mixture or None)
         One a round; None is the prior.
     densities : ndarray of shape (n_rounds, n_sequences, n_points)
@@ -179,20 +179,22 @@ def _settle(out: Posterior, which: np.ndarray, found: Posterior) -> None:
 
 def _prior_pool(target: Target, draws: Draws) -> Pool:
     """Draws of the prior, the same for all sequences."""
-    points = draws.points.T[None, : target.coordinates.n_moving]
-    v = np.repeat(points, len(target.sequences.labels), axis=0)
-    log_prior = log_normal(v)
-    prior = np.exp(log_prior)
-    return Pool(v, log_likelihoods(v, target) + log_prior, prior, (None,), prior[None])
+    points = np.ascontiguousarray(prior_points(target.coordinates, draws))
+    v = np.repeat(points[None], len(target.sequences.labels), axis=0)
+    log_p = log_prior(v, target)
+    prior = np.exp(log_p)
+    return Pool(v, log_likelihoods(v, target) + log_p, prior, (None,), prior[None])
 
 
 def _sample(pool: Pool, proposal: Mixture, target: Target, draws: Draws, round_: int) -> Pool:
     """The pool with one more round."""
     k, n_draws = pool.v.shape[1], len(draws.points)
-    v = draw(proposal, draws.component[round_], draws.normal[round_, :k], draws.scale[round_])
-    log_prior = log_normal(v)
-    prior = np.exp(log_prior)
-    value = log_likelihoods(v, target) + log_prior
+    normal = draws.normal[round_, :k]
+    from_prior = prior_points(target.coordinates, draws, round_, PRIOR_WEIGHT)
+    v = draw(proposal, draws.component[round_], normal, draws.scale[round_], from_prior)
+    log_p = log_prior(v, target)
+    prior = np.exp(log_p)
+    value = log_likelihoods(v, target) + log_p
     if len(pool.proposals) == WINDOW:
         pool = _without_second_round(pool, n_draws)
     proposals = (*pool.proposals, proposal)

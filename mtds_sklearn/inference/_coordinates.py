@@ -2,6 +2,7 @@
 
 z = rotation @ r, and each coordinate of r is the quantile of its prior at the probability Phi(v)
 (`model._latent_prior`): a prior with thin tails or edges does not show in the posterior as a cliff.
+Where the prior has clusters, it is a mixture of Gaussians in v, N(0, I) among them.
 Coordinates that move no parameter come last: there the posterior is the prior, and nothing has to
 be inferred.
 
@@ -13,13 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.model._latent_prior import (
     FARTHEST,
     NODES,
     SPACING,
+    Components,
     bent_coordinates,
     look_up,
     place,
+    scores_from_normal,
 )
 from mtds_sklearn.model._task_map import Family, latent_prior, natural_map
 
@@ -38,11 +42,14 @@ class Coordinates(NamedTuple):
         Each coordinate of r that is not normal under the prior, and its values at the nodes of v.
     n_moving : int
         The first so many coordinates move parameters; at least 1.
+    components : Components or None
+        Prior of the coordinates that move parameters; None is N(0, I).
     """
 
     rotation: np.ndarray
     bent: tuple
     n_moving: int
+    components: Components | None = None
 
 
 def coordinates_of(family: Family) -> Coordinates:
@@ -50,14 +57,40 @@ def coordinates_of(family: Family) -> Coordinates:
     prior = latent_prior(family)
     bent = bent_coordinates(prior)
     rotation, loadings = prior.rotation, natural_map(family)[0]
-    if not bent.any():
+    if not bent.any() and prior.components is None:
         # A normal prior looks the same from all sides: turn to where the loadings' null space is.
         rotation = np.linalg.svd(loadings)[2].T
     size = np.linalg.norm(loadings @ rotation, axis=0)
     still = size <= NEGLIGIBLE * size.max(initial=0.0)
     order = np.argsort(still, kind="stable")
     tables = tuple((i, prior.quantiles[d]) for i, d in enumerate(order) if bent[d])
-    return Coordinates(rotation[:, order], tables, max(1, int(np.sum(~still))))
+    n_moving = max(1, int(np.sum(~still)))
+    components = _marginal(prior.components, order[:n_moving])
+    return Coordinates(rotation[:, order], tables, n_moving, components)
+
+
+def _marginal(components: Components | None, chosen: np.ndarray) -> Components | None:
+    """The mixture of some of the coordinates."""
+    if components is None:
+        return None
+    rows = components.factors[:, chosen]
+    factors = np.linalg.cholesky(rows @ np.swapaxes(rows, 1, 2))
+    return Components(components.weights, components.means[:, chosen], factors)
+
+
+def prior_points(
+    coordinates: Coordinates, draws: Draws, round_: int = 0, share: float = 1.0
+) -> np.ndarray:
+    """Draws of the prior (n_moving, n_draws), from the numbers of a round.
+
+    Where the prior is one component of a proposal, numbers below its share choose it; how far
+    below, which component of the prior.
+    """
+    k, components = coordinates.n_moving, coordinates.components
+    if components is None:
+        return draws.normal[round_, :k] if round_ else draws.points.T[:k]
+    which = draws.component[round_] / share % 1.0
+    return scores_from_normal(components, draws.normal[round_, :k].T, which).T
 
 
 def latents(coordinates: Coordinates, v: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Proposals: mixtures of Student t components and the prior, one mixture per sequence.
 
 A proposal has J adapted Student t components, whose tails are heavier than any Gaussian's, and one
-more: the prior N(0, I) itself, which keeps the importance weights bounded. Points stand side by
+more: the prior itself, which keeps the importance weights bounded. Points stand side by
 side, (n_sequences, k, n_points).
 """
 
@@ -63,7 +63,11 @@ def blend(first: Mixture, second: Mixture, share: np.ndarray) -> Mixture:
 
 
 def draw(
-    mixture: Mixture, component: np.ndarray, normal: np.ndarray, scale: np.ndarray
+    mixture: Mixture,
+    component: np.ndarray,
+    normal: np.ndarray,
+    scale: np.ndarray,
+    from_prior: np.ndarray | None = None,
 ) -> np.ndarray:
     """Points of every mixture from the same numbers.
 
@@ -75,6 +79,8 @@ def draw(
         Standard normal.
     scale : ndarray of shape (n_points,)
         What makes a normal number Student t.
+    from_prior : ndarray of shape (k, n_points), optional
+        Draws of the prior; None: the normal numbers.
 
     Returns
     -------
@@ -85,7 +91,7 @@ def draw(
     rows, chosen = np.arange(len(which))[:, None], np.maximum(which - 1, 0)
     step = np.einsum("nsij,js->nis", mixture.factors[rows, chosen], normal * scale)
     step += np.swapaxes(mixture.means[rows, chosen], 1, 2)
-    return np.where(which[:, None] == 0, normal, step)
+    return np.where(which[:, None] == 0, normal if from_prior is None else from_prior, step)
 
 
 def component_densities(mixture: Mixture, v: np.ndarray) -> np.ndarray:
@@ -102,7 +108,7 @@ def component_densities(mixture: Mixture, v: np.ndarray) -> np.ndarray:
 
 
 def density(mixture: Mixture, v: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Densities (n_sequences, n_points) of mixtures at their points; `prior` is N(v; 0, I)."""
+    """Densities (n_sequences, n_points) of mixtures at their points; `prior` is p(v)."""
     parts = mixture.weights[:, None, 1:] @ component_densities(mixture, v)
     return parts[:, 0] + mixture.weights[:, :1] * prior
 

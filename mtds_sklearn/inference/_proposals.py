@@ -21,6 +21,8 @@ N_COMPONENTS = 8
 PRIOR_WEIGHT = 0.05
 # The climb to the modes ends early: the fit to weighted points does the rest.
 STARTS_PER_TEMPERATURE, CLIMB_STEPS, CLIMB_TOLERANCE = 4, 12, 1e-2
+# Steps of Newton's method where the prior has clusters.
+NEWTON_STEPS = 4
 # Share that the modes divide by their Laplace evidence; the rest is divided equally, since the
 # evidence of a curved mode can be far off.
 EVIDENCE_SHARE = 0.7
@@ -80,13 +82,25 @@ def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tu
     z, _, _ = climb(z.reshape(n * n_starts, -1), run, target.family, CLIMB_STEPS, CLIMB_TOLERANCE)
     z = np.moveaxis(z.reshape(n, n_starts, -1), 1, 2)
     v = np.ascontiguousarray(normal_scores(target.coordinates, z)[:, :k])
-    # The climb took the prior of z for normal; one Newton step towards the mode under the true one.
-    gradient, curvature = local_quadratics(v, target)
-    step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-    moved = v + np.moveaxis(step, 1, 2)
-    value, new_value = log_target(v, target), log_target(moved, target)
-    v = np.where((new_value > value)[:, None], moved, v)
-    return np.moveaxis(v, 1, 2), curvature, np.maximum(value, new_value)
+    # The climb took the prior of z for normal; Newton's method towards the mode under the true one.
+    if target.coordinates.components is None:
+        return _newton(v, target, 1)
+    centres = np.repeat(target.coordinates.components.means.T[None], n, axis=0)
+    return _newton(
+        np.concatenate([v, np.moveaxis(starts, 1, 2), centres], axis=2), target, NEWTON_STEPS
+    )
+
+
+def _newton(v: np.ndarray, target: Target, n_steps: int) -> tuple:
+    """Modes near v (n_sequences, k, n_modes): as `_modes`, curvature of the last step's start."""
+    value = log_target(v, target)
+    for _ in range(n_steps):
+        gradient, curvature = local_quadratics(v, target)
+        step = np.moveaxis(np.linalg.solve(curvature, gradient[..., None])[..., 0], 1, 2)
+        new_value = log_target(v + step, target)
+        v = np.where((new_value > value)[:, None], v + step, v)
+        value = np.maximum(value, new_value)
+    return np.moveaxis(v, 1, 2), curvature, value
 
 
 def next_proposal(

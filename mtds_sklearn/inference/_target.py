@@ -1,4 +1,4 @@
-"""What is sampled: log p(y | v) + log N(v; 0, I) of many points v, and its local quadratics.
+"""What is sampled: log p(y | v) + log p(v) of many points v, and its local quadratics.
 
 Points v stand side by side, (n_sequences, k, n_points).
 """
@@ -11,9 +11,13 @@ from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
 from mtds_sklearn.kernels import _particles
+from mtds_sklearn.model._latent_prior import (
+    Components,
+    component_log_densities,
+    log_score_density,
+)
 from mtds_sklearn.model._lds import Shape, is_modal, modal_entries, transition_matrix
 from mtds_sklearn.model._likelihood import (
-    LOG_2PI,
     evaluations,
     gaussian_log_density,
     level_weights,
@@ -99,14 +103,14 @@ def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
     return density + run.log_weight[:, None]
 
 
-def log_normal(v: np.ndarray) -> np.ndarray:
-    """log N(v; 0, I) (n_sequences, n_points) of points (n_sequences, k, n_points)."""
-    return -0.5 * (np.einsum("nks,nks->ns", v, v) + v.shape[1] * LOG_2PI)
+def log_prior(v: np.ndarray, target: Target) -> np.ndarray:
+    """log p(v) (n_sequences, n_points) of points (n_sequences, k, n_points)."""
+    return log_score_density(target.coordinates.components, v)
 
 
 def log_target(v: np.ndarray, target: Target) -> np.ndarray:
-    """log p(y_i | v) + log N(v; 0, I) (n_sequences, n_points)."""
-    return log_likelihoods(v, target) + log_normal(v)
+    """log p(y_i | v) + log p(v) (n_sequences, n_points)."""
+    return log_likelihoods(v, target) + log_prior(v, target)
 
 
 def local_quadratics(v: np.ndarray, target: Target) -> tuple:
@@ -128,7 +132,28 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     normal = symmetric(parts.normal, len(jacobian))
     slope = np.moveaxis(slopes(coordinates, v), 1, 2)
     gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope
-    gradient -= np.moveaxis(v, 1, 2)
+    pull, stiffness = _prior_quadratics(v, target.coordinates.components)
+    gradient += pull
     curvature = level[:, None, None] * (jacobian.T @ normal @ jacobian)
     curvature = curvature.reshape(n, n_points, k, k)
-    return gradient, curvature * slope[..., :, None] * slope[..., None, :] + np.eye(k)
+    return gradient, curvature * slope[..., :, None] * slope[..., None, :] + stiffness
+
+
+def _prior_quadratics(v: np.ndarray, components: Components | None) -> tuple:
+    """Gradient (n_sequences, n_points, k) of log p(v), and a positive definite curvature.
+
+    Of a mixture the latter is the mean precision of the components that a point may belong to.
+    """
+    points = np.moveaxis(v, 1, 2)
+    if components is None:
+        return -points, np.eye(v.shape[1])
+    belongs = component_log_densities(components, v)
+    belongs = np.exp(belongs - belongs.max(axis=1, keepdims=True))
+    belongs = np.moveaxis(belongs / belongs.sum(axis=1, keepdims=True), 1, 2)
+    inverse = np.linalg.inv(components.factors)
+    precisions = np.swapaxes(inverse, 1, 2) @ inverse
+    gap = points[:, :, None] - components.means
+    pull = np.einsum("nsj,jab,nsjb->nsa", belongs[..., 1:], precisions, gap)
+    stiffness = np.einsum("nsj,jab->nsab", belongs[..., 1:], precisions)
+    base = belongs[..., :1]
+    return -pull - base * points, stiffness + base[..., None] * np.eye(v.shape[1])

@@ -36,7 +36,7 @@ def fit_prior(
     relevant: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> LatentPrior:
-    """p(z) for a learned family.
+    """p(z) for a learned family; coordinates that are fitted come first.
 
     Parameters
     ----------
@@ -59,20 +59,16 @@ def fit_prior(
     fitted = (np.mean(std**2, axis=0) < MOST_UNCERTAIN) & (sizes > NEGLIGIBLE * sizes.max())
     weights = np.ones(len(std)) if weights is None else weights[seen]
     stretch = np.sqrt(variance_stretch(weights.sum(), int(fitted.sum())))
-    for d in np.flatnonzero(fitted):
-        prior.quantiles[d] = predictive_quantiles(mean[:, d], std[:, d], stretch, weights)
-    return prior._replace(rotation=rotation) if fitted.any() else prior
+    for i, d in enumerate(np.flatnonzero(fitted)):
+        prior.quantiles[i] = predictive_quantiles(mean[:, d], std[:, d], stretch, weights)
+    first = np.argsort(~fitted, kind="stable")
+    return prior._replace(rotation=rotation[:, first]) if fitted.any() else prior
 
 
 def variance_stretch(n_sequences: float, n_coordinates: int) -> float:
     """(N - 1) / (N - k), at most MOST_STRETCH."""
     spare = max(n_sequences - n_coordinates, (n_sequences - 1) / MOST_STRETCH)
     return (n_sequences - 1) / spare if n_sequences > 1 else 1.0
-
-
-def follow(prior: LatentPrior, factor: np.ndarray) -> LatentPrior:
-    """p(z') for z' = factor^-1 (z - shift), nearly z: the same shapes along the same directions."""
-    return prior._replace(rotation=_polar(factor.T @ prior.rotation))
 
 
 def simple_rotation(loadings: np.ndarray) -> np.ndarray:

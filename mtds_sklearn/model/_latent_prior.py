@@ -1,15 +1,18 @@
 """The distribution of z over the family: normal while learning, better fitting afterwards.
 
-z = rotation @ r with independent coordinates. A coordinate of r is an increasing function of a
-standard normal number v, its quantile at the probability Phi(v), tabulated at `NODES` and linear
-between them. So every distribution of a coordinate has one form, draws are a look-up, and
+z = rotation @ r, and a coordinate of r is an increasing function of a score v, tabulated at `NODES`
+and linear between them. Scores are standard normal, so that coordinates are independent and the
+table of one holds its quantiles at the probabilities Phi(v); or, where a family has clusters or its
+coordinates depend on each other, a mixture of N(0, I) and other Gaussians (`Components`). So every
+distribution has one form, draws are a look-up, and
 
-    log p(r) = log N(v(r); 0, 1) - log dr/dv.
+    log p(r) = log p(v(r)) - sum_d log dr_d/dv_d.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from mtds_sklearn._sequences import frozen
 
@@ -17,6 +20,23 @@ from mtds_sklearn._sequences import frozen
 FARTHEST, N_NODES = 8.0, 1025
 NODES = frozen(np.linspace(-FARTHEST, FARTHEST, N_NODES))
 SPACING = 2.0 * FARTHEST / (N_NODES - 1)
+
+
+class Components(NamedTuple):
+    """Mixture of N(0, I) and J Gaussians: a distribution of scores v.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (1 + J,)
+        The first is that of N(0, I).
+    means : ndarray of shape (J, latent_dim)
+    factors : ndarray of shape (J, latent_dim, latent_dim)
+        Lower Cholesky factors of the covariances.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    factors: np.ndarray
 
 
 class LatentPrior(NamedTuple):
@@ -28,10 +48,18 @@ class LatentPrior(NamedTuple):
         Orthogonal; r = z @ rotation.
     quantiles : ndarray of shape (latent_dim, N_NODES)
         Strictly increasing values of each coordinate of r at the nodes of v.
+    components : Components or None
+        p(v); None is N(0, I).
     """
 
     rotation: np.ndarray
     quantiles: np.ndarray
+    components: Components | None = None
+
+
+def no_components(latent_dim: int) -> Components:
+    """N(0, I) as a mixture."""
+    return Components(np.ones(1), np.zeros((0, latent_dim)), np.zeros((0, latent_dim, latent_dim)))
 
 
 def standard_prior(latent_dim: int) -> LatentPrior:
@@ -51,27 +79,90 @@ def log_normal_density(r: np.ndarray) -> np.ndarray:
 
 def log_prior_density(prior: LatentPrior, z: np.ndarray) -> np.ndarray:
     """log p(z) (...,) of latents z (..., latent_dim)."""
-    r = z @ prior.rotation
-    total = np.zeros(r.shape[:-1])
-    for value, table, bent in zip(
-        np.moveaxis(r, -1, 0), prior.quantiles, bent_coordinates(prior), strict=True
-    ):
-        if not bent:
-            total += log_normal_density(value)
-            continue
-        node = np.clip(np.searchsorted(table, value) - 1, 0, N_NODES - 2)
-        slope = (table[node + 1] - table[node]) / SPACING
-        v = NODES[node] + (value - table[node]) / slope  # beyond the table on the last line
-        total += log_normal_density(v) - np.log(slope)
-    return total
+    v, log_slopes = scores_of(prior, z)
+    return log_score_density(prior.components, v[..., None])[..., 0] - log_slopes
 
 
-def latents_from_normal(prior: LatentPrior, normal: np.ndarray) -> np.ndarray:
-    """Latents z (..., latent_dim) of standard normal numbers: draws of p(z)."""
-    r = np.array(normal, dtype=np.float64)
+def scores_of(prior: LatentPrior, z: np.ndarray) -> tuple:
+    """Scores v (..., latent_dim) of latents z, and the sum of log dr/dv (...,) over coordinates."""
+    v = z @ prior.rotation
+    log_slopes = np.zeros(v.shape[:-1])
     for d in np.flatnonzero(bent_coordinates(prior)):
-        r[..., d] = look_up(prior.quantiles[d], normal[..., d])
+        table, r = prior.quantiles[d], v[..., d]
+        node = np.clip(np.searchsorted(table, r) - 1, 0, N_NODES - 2)
+        slope = (table[node + 1] - table[node]) / SPACING
+        v[..., d] = NODES[node] + (r - table[node]) / slope  # beyond the table on the last line
+        log_slopes += np.log(slope)
+    return v, log_slopes
+
+
+def table_slopes(prior: LatentPrior, v: np.ndarray) -> np.ndarray:
+    """dr/dv of every coordinate at scores v (..., latent_dim), shape of v."""
+    out = np.ones_like(v)
+    for d in np.flatnonzero(bent_coordinates(prior)):
+        node, _ = place(v[..., d])
+        out[..., d] = (prior.quantiles[d, node + 1] - prior.quantiles[d, node]) / SPACING
+    return out
+
+
+def component_log_densities(components: Components, v: np.ndarray) -> np.ndarray:
+    """log (weight times density) (..., 1 + J, n_points) of N(0, I), the first, and each component.
+
+    Scores v are (..., latent_dim, n_points).
+    """
+    out = np.empty((*v.shape[:-2], len(components.weights), v.shape[-1]))
+    out[..., 0, :] = -0.5 * np.einsum("...ks,...ks->...s", v, v)
+    for j, (mean, factor) in enumerate(zip(components.means, components.factors, strict=True), 1):
+        inverse = solve_triangular(factor, np.eye(len(factor)), lower=True)
+        whitened = inverse @ (v - mean[:, None])
+        out[..., j, :] = -0.5 * np.einsum("...ks,...ks->...s", whitened, whitened)
+        out[..., j, :] -= np.sum(np.log(np.diag(factor)))
+    constant = np.log(components.weights) - 0.5 * v.shape[-2] * np.log(2.0 * np.pi)
+    return out + constant[:, None]
+
+
+def log_score_density(components: Components | None, v: np.ndarray) -> np.ndarray:
+    """log p(v) (..., n_points) of scores v (..., latent_dim, n_points)."""
+    if components is None:
+        return -0.5 * (np.einsum("...ks,...ks->...s", v, v) + v.shape[-2] * np.log(2.0 * np.pi))
+    parts = component_log_densities(components, v)
+    top = parts.max(axis=-2)
+    return top + np.log(np.exp(parts - top[..., None, :]).sum(axis=-2))
+
+
+def scores_from_normal(
+    components: Components | None, normal: np.ndarray, uniform: np.ndarray
+) -> np.ndarray:
+    """Scores v (..., latent_dim): draws of p(v).
+
+    Parameters
+    ----------
+    normal : ndarray of shape (..., latent_dim)
+        Standard normal.
+    uniform : ndarray of shape (...,)
+        Chooses the component.
+    """
+    v = np.array(normal, dtype=np.float64)
+    if components is None:
+        return v
+    edges = np.cumsum(components.weights)
+    which = np.searchsorted(edges[:-1], uniform * edges[-1], side="right")
+    for j, (mean, factor) in enumerate(zip(components.means, components.factors, strict=True), 1):
+        v[which == j] = mean + normal[which == j] @ factor.T
+    return v
+
+
+def latents_of(prior: LatentPrior, v: np.ndarray) -> np.ndarray:
+    """Latents z (..., latent_dim) of scores v."""
+    r = np.array(v, dtype=np.float64)
+    for d in np.flatnonzero(bent_coordinates(prior)):
+        r[..., d] = look_up(prior.quantiles[d], v[..., d])
     return r @ prior.rotation.T
+
+
+def latents_from_normal(prior: LatentPrior, normal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Latents z (..., latent_dim): draws of p(z), from numbers as in `scores_from_normal`."""
+    return latents_of(prior, scores_from_normal(prior.components, normal, uniform))
 
 
 def place(v: np.ndarray) -> tuple:

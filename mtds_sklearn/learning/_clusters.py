@@ -1,0 +1,152 @@
+"""What the training sequences say of the scores v of p(z), and the components that this gives.
+
+The log likelihood of a sequence is taken for a quadratic in v: at first the one that its posterior
+q = N(mean, cov) under N(z; 0, I) implies, afterwards those at the places where components have the
+sequence. Scores whose distribution is not fitted are integrated out under N(0, I).
+"""
+
+import numpy as np
+
+from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.inference._disturbance import with_gap_weights
+from mtds_sklearn.inference._target import Target, local_quadratics, log_likelihoods, make_target
+from mtds_sklearn.learning._components import MOST_SEQUENCES, Quadratics, fit_components
+from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.model._latent_prior import (
+    Components,
+    LatentPrior,
+    bent_coordinates,
+    latents_of,
+    scores_of,
+    table_slopes,
+)
+from mtds_sklearn.model._task_map import Family
+
+
+def with_components(
+    prior: LatentPrior,
+    family: Family,
+    posterior: TaskPosterior,
+    weights: np.ndarray | None = None,
+    sequences: PackedSequences | None = None,
+) -> LatentPrior:
+    """p(z) with the clusters and the dependence that the evidence speaks for, if any.
+
+    Parameters
+    ----------
+    prior : LatentPrior
+        Independent coordinates, those that were fitted before the others.
+    family : Family
+    posterior : TaskPosterior
+        Of the sequences under N(0, I).
+    weights : ndarray of shape (n_sequences,), default=None
+        How often each sequence counts; None: once.
+    sequences : PackedSequences or None
+        Standardised; None: they are not kept, and the posteriors have to do.
+    """
+    n_fitted = int(bent_coordinates(prior).sum())
+    seen = np.flatnonzero(np.any(posterior.mean != 0.0, axis=1))  # of others nothing was observed
+    if n_fitted == 0:
+        return prior
+    if len(seen) > MOST_SEQUENCES:
+        seen = seen[np.linspace(0, len(seen) - 1, MOST_SEQUENCES).astype(int)]
+    count = np.ones(len(seen)) if weights is None else weights[seen]
+    known = TaskPosterior(posterior.mean[seen], posterior.factor[seen])
+    quadratics = implied_quadratics(prior, known, n_fitted, count)
+    look_again = None
+    if sequences is not None:
+        part = with_gap_weights(select_sequences(sequences, seen), family)
+        target = make_target(part, family._replace(prior=prior))
+
+        def look_again(at):
+            return quadratics_at(at, target, count)
+
+    components = fit_components(quadratics, look_again)
+    return prior if components is None else prior._replace(components=_padded(components, prior))
+
+
+def implied_quadratics(
+    prior: LatentPrior, posterior: TaskPosterior, n_fitted: int, weights: np.ndarray
+) -> Quadratics:
+    """Quadratics in the first scores that N(mean, cov), the posteriors under N(z; 0, I), imply.
+
+    At the mean the gradient of the log likelihood is the mean, and minus its Hessian cov^-1 - I.
+    Levels are those without the constant that all places have in common.
+    """
+    v, _ = scores_of(prior, posterior.mean)
+    slope = table_slopes(prior, v)
+    inverse = np.linalg.inv(posterior.factor) @ prior.rotation
+    precision = np.swapaxes(inverse, 1, 2) @ inverse - np.eye(v.shape[1])
+    values, axes = np.linalg.eigh(precision)  # rounding must not make it negative
+    stiffness = (axes * np.maximum(values, 0.0)[:, None]) @ np.swapaxes(axes, 1, 2)
+    stiffness *= slope[:, :, None] * slope[:, None]
+    gradient = slope * (posterior.mean @ prior.rotation)
+    level = np.zeros(len(v))
+    parts = _expanded(level[:, None], gradient[:, None], stiffness[:, None], v[:, None])
+    return Quadratics(*_integrated(*parts, n_fitted), weights)
+
+
+def quadratics_at(at: np.ndarray, target: Target, weights: np.ndarray) -> Quadratics:
+    """Quadratics of the log likelihoods at scores (n_sequences, n_places, n_fitted)."""
+    n, n_places, n_fitted = at.shape
+    k = target.coordinates.n_moving
+    v = np.zeros((n, n_places, k))
+    v[..., :n_fitted] = at
+    level = np.empty((n, n_places))
+    gradient, stiffness = np.empty((n, n_places, k)), np.empty((n, n_places, k, k))
+    for j in range(n_places):
+        point = np.ascontiguousarray(v[:, j, :, None])
+        level[:, j] = log_likelihoods(point, target)[:, 0]
+        slope, curvature = local_quadratics(point, target)
+        gradient[:, j], stiffness[:, j] = slope[:, 0] + v[:, j], curvature[:, 0] - np.eye(k)
+    parts = _expanded(level, gradient, stiffness, v)
+    return Quadratics(*_integrated(*parts, n_fitted), weights)
+
+
+def _expanded(level, gradient, stiffness, v) -> tuple:
+    """Level, pull and stiffness about zero of quadratics that are given at v."""
+    bent = np.einsum("njab,njb->nja", stiffness, v)
+    level = level - np.einsum("nja,nja->nj", gradient, v) - 0.5 * np.einsum("nja,nja->nj", bent, v)
+    return level, gradient + bent, stiffness
+
+
+def _integrated(level, pull, stiffness, n_fitted: int) -> tuple:
+    """Quadratics in the first scores, with the others integrated out under N(0, I)."""
+    if n_fitted == pull.shape[2]:
+        return level, pull, stiffness
+    first, rest = slice(None, n_fitted), slice(n_fitted, None)
+    precision = stiffness[..., rest, rest] + np.eye(pull.shape[2] - n_fitted)
+    across = np.linalg.solve(precision, stiffness[..., rest, first])
+    mean = np.linalg.solve(precision, pull[..., rest, None])[..., 0]
+    level = level + 0.5 * np.sum(mean * pull[..., rest], axis=2)
+    level = level - 0.5 * np.linalg.slogdet(precision)[1]
+    between = stiffness[..., first, rest]
+    pull = pull[..., first] - np.einsum("njab,njb->nja", between, mean)
+    return level, pull, stiffness[..., first, first] - between @ across
+
+
+def _padded(components: Components, prior: LatentPrior) -> Components:
+    """The components with N(0, I) in the scores that come after theirs."""
+    (n, fitted), k = components.means.shape, len(prior.rotation)
+    means, factors = np.zeros((n, k)), np.tile(np.eye(k), (n, 1, 1))
+    means[:, :fitted], factors[:, :fitted, :fitted] = components.means, components.factors
+    return Components(components.weights, means, factors)
+
+
+def follow(prior: LatentPrior, shift: np.ndarray, factor: np.ndarray) -> LatentPrior:
+    """p(z') for z' = factor^-1 (z - shift), nearly z.
+
+    Coordinates keep their tables along the same directions; components are moved to where they are.
+    """
+    left, _, right = np.linalg.svd(factor.T @ prior.rotation)
+    moved = prior._replace(rotation=left @ right)
+    if prior.components is None:
+        return moved
+    inverse, old = np.linalg.inv(factor), prior.components.means
+    means, _ = scores_of(moved, (latents_of(prior, old) - shift) @ inverse.T)
+    # Near a mean: v' = slope'^-1 rotation'^T factor^-1 rotation slope v.
+    turn = moved.rotation.T @ inverse @ prior.rotation
+    turn = turn * table_slopes(prior, old)[:, None] / table_slopes(moved, means)[:, :, None]
+    covs = turn @ prior.components.factors
+    factors = np.linalg.cholesky(covs @ np.swapaxes(covs, 1, 2))
+    return moved._replace(components=Components(prior.components.weights, means, factors))
