@@ -13,18 +13,42 @@ which it shares no function.
 import numpy as np
 from numba import njit
 
+JIT = {"cache": True, "nogil": True, "fastmath": {"contract", "reassoc"}}
+# Helpers are called by kernels alone. Slices and fills of arrays are written out as loops: numba
+# takes seconds to compile what stands for them.
+LEAF = {key: value for key, value in JIT.items() if key != "cache"} | {
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+
+@njit(**LEAF)
+def _clear(M, n):
+    for i in range(n):
+        for j in range(n):
+            M[i, j] = 0.0
+
+
+@njit(**LEAF)
+def _all_observed(observed, row):
+    for o in range(observed.shape[1]):
+        if not observed[row, o]:
+            return False
+    return True
+
+
+@njit(**LEAF)
 def _turn(F, P, n, work):
     """P <- F P F', skipping what is zero in F."""
-    work[:] = 0.0
+    _clear(work, n)
     for i in range(n):
         for j in range(n):
             f = F[i, j]
             if f != 0.0:
                 for h in range(n):
                     work[i, h] += f * P[j, h]
-    P[:] = 0.0
+    _clear(P, n)
     for i in range(n):
         for j in range(n):
             f = F[i, j]
@@ -33,7 +57,7 @@ def _turn(F, P, n, work):
                     P[h, i] += f * work[h, j]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@njit(**JIT)
 def accumulated_variances(systems, noise, share, rows, out):
     """Add to out[row, o] the share of C P C' of output o, from each evaluation.
 
@@ -46,7 +70,7 @@ def accumulated_variances(systems, noise, share, rows, out):
     n, p = A.shape[1], C.shape[1]
     P, F, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     for e in range(A.shape[0]):
-        P[:] = 0.0
+        _clear(P, n)
         certain = True
         for row in range(first_row[e], first_row[e] + n_rows[e]):
             if not certain:
@@ -55,9 +79,11 @@ def accumulated_variances(systems, noise, share, rows, out):
                         if C[e, o, i] != 0.0:
                             for j in range(n):
                                 out[row, o] += share[e] * C[e, o, i] * P[i, j] * C[e, o, j]
-            elif observed[row].all():
+            elif _all_observed(observed, row):
                 continue
-            F[:] = A[e]
+            for i in range(n):
+                for j in range(n):
+                    F[i, j] = A[e, i, j]
             for o in range(p):
                 if observed[row, o]:
                     for i in range(n):
@@ -72,7 +98,7 @@ def accumulated_variances(systems, noise, share, rows, out):
                             P[i, j] += noise[e, o] * K[e, i, o] * K[e, j, o]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@njit(**JIT)
 def drive_states(systems, rows, noise):
     """noise[row, o, s] <- it plus C d, for the states d that unseen innovations drive.
 
@@ -87,7 +113,8 @@ def drive_states(systems, rows, noise):
     d, new = np.zeros(n), np.zeros(n)
     for e in range(A.shape[0]):
         for s in range(A.shape[1]):
-            d[:] = 0.0
+            for i in range(n):
+                d[i] = 0.0
             for row in range(first_row[e], first_row[e] + n_rows[e]):
                 for i in range(n):
                     new[i] = 0.0
@@ -101,4 +128,5 @@ def drive_states(systems, rows, noise):
                         push = -seen if observed[row, o] else noise[row, o, s]
                         new[i] += K[e, s, i, o] * push
                     noise[row, o, s] += seen
-                d[:] = new
+                for i in range(n):
+                    d[i] = new[i]

@@ -14,12 +14,19 @@ import numpy as np
 from numba import njit
 
 JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+# Helpers are called by kernels alone; most allocate nothing. Slices and fills of arrays are written
+# out as loops: numba takes seconds to compile what stands for them.
+HELPER = {key: value for key, value in JIT.items() if key != "cache"} | {
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+LEAF = HELPER | {"_nrt": False}
 # Particles that are worked on together: a multiple of what any processor's vectors hold, few enough
 # that their states stay in the fastest cache.
 LANES = 64
 
 
-@njit(**JIT)
+@njit(**LEAF)
 def _load(source, e, first, count, h, width, out):
     """out[i] <- particles h .. h + width - 1 of entry first + i of sequence e."""
     for i in range(count):
@@ -27,7 +34,7 @@ def _load(source, e, first, count, h, width, out):
             out[i, r] = source[e, first + i, h + r]
 
 
-@njit(**JIT)
+@njit(**LEAF)
 def _starts(n_natural, shape):
     """Where B, x0, K, C, D and offset start in a natural parameter vector."""
     n, m, p = shape[0], shape[1], shape[2]
@@ -39,7 +46,7 @@ def _starts(n_natural, shape):
     return B, x0, K, C, D, D + p * m
 
 
-@njit(**JIT)
+@njit(**LEAF)
 def _drive(P, at, shape, inputs, row, s, x, width):
     """x <- s + B u."""
     n, m = shape[0], shape[1]
@@ -55,7 +62,7 @@ def _drive(P, at, shape, inputs, row, s, x, width):
                     x[i, r] += P[b, r] * u
 
 
-@njit(**JIT)
+@njit(**LEAF)
 def _emit(P, at, shape, o, inputs, row, x, yhat, width):
     """yhat <- C x + D u + offset of output o."""
     n, m = shape[0], shape[1]
@@ -73,7 +80,7 @@ def _emit(P, at, shape, o, inputs, row, x, yhat, width):
             yhat[o, r] += P[c, r] * x[i, r]
 
 
-@njit(**JIT)
+@njit(**LEAF)
 def _advance(A, P, at, shape, gain, x, error, s, width):
     """s <- A x + K e."""
     n, p, block = shape[0], shape[2], shape[3]
@@ -101,7 +108,7 @@ def _advance(A, P, at, shape, gain, x, error, s, width):
                     s[i, r] += P[k, r] * error[o, r]
 
 
-@njit(**JIT)
+@njit(**HELPER)
 def _workspace(n_transition, n_natural, shape):
     n, p = shape[0], shape[2]
     return (
@@ -110,7 +117,7 @@ def _workspace(n_transition, n_natural, shape):
     )  # fmt: skip
 
 
-@njit(**JIT)
+@njit(**LEAF)
 def _innovate(outputs, weights, row, o, yhat, error, width):
     """error <- y - yhat of output o, 0 where it is not observed."""
     if weights[row, o] > 0.0:
@@ -140,7 +147,9 @@ def squared_residuals(transition, psi, first_row, n_rows, data, shape, gain, out
             _load(transition, e, 0, transition.shape[1], h, width, A)
             _load(psi, e, 0, psi.shape[1], h, width, P)
             _load(psi, e, at[1], n, h, width, s)
-            total[:] = 0.0
+            for o in range(p):
+                for r in range(width):
+                    total[o, r] = 0.0
             for row in range(first_row[e], first_row[e] + n_rows[e]):
                 _drive(P, at, shape, inputs, row, s, x, width)
                 for o in range(p):
@@ -194,7 +203,7 @@ def simulate(transition, psi, state, rows, data, shape, gain, out):
                     state[e, i, h + r] = s[i, r]
 
 
-@njit(**JIT)
+@njit(**LEAF)
 def _squared_distance(points, inverse, mean, width, acc, out):
     """out <- |inverse (point - mean)|^2; inverse is lower triangular."""
     for r in range(width):
@@ -246,18 +255,18 @@ def component_densities(points, means, inverses, constants, degrees, out):
                     out[e, j, h + r] = power[r]
 
 
-@njit(**JIT)
-def _gather(centres, weights, spacing, nodes, mass):
-    """Share the mass of each particle between the two nodes next to it; nodes rise by `spacing`.
+@njit(**LEAF)
+def _gather(centres, weights, spacing, first, n_nodes, mass):
+    """Share the mass of each particle between the two nodes next to it, `spacing` apart.
 
     Returns the variance that this adds.
     """
     added = 0.0
-    for i in range(mass.shape[0]):
+    for i in range(n_nodes):
         mass[i] = 0.0
     for r in range(centres.shape[0]):
-        place = (centres[r] - nodes[0]) / spacing
-        i = min(int(place), mass.shape[0] - 2)
+        place = (centres[r] - first) / spacing
+        i = min(int(place), n_nodes - 2)
         upper = (place - i) * weights[r]
         mass[i] += weights[r] - upper
         mass[i + 1] += upper
@@ -265,8 +274,8 @@ def _gather(centres, weights, spacing, nodes, mass):
     return added * spacing * spacing
 
 
-@njit(**JIT)
-def _root(level, low, high, means, stds, mass, tol):
+@njit(**LEAF)
+def _root(level, low, high, n_nodes, means, stds, mass, tol):
     """x in (low, high) with sum_i mass[i] Phi((x - means[i]) / stds[i]) = level.
 
     Newton steps kept inside a shrinking bracket.
@@ -274,7 +283,7 @@ def _root(level, low, high, means, stds, mass, tol):
     x = 0.5 * (low + high)
     for _ in range(100):
         excess, slope = -level, 0.0
-        for i in range(mass.shape[0]):
+        for i in range(n_nodes):
             if mass[i] > 0.0:
                 q = (x - means[i]) / stds[i]
                 excess += mass[i] * 0.5 * math.erfc(-q * 0.7071067811865476)
@@ -292,6 +301,33 @@ def _root(level, low, high, means, stds, mass, tol):
     return x
 
 
+@njit(**LEAF)
+def _range(values):
+    """Least and largest of some values."""
+    low, high = values[0], values[0]
+    for r in range(1, values.shape[0]):
+        low, high = min(low, values[r]), max(high, values[r])
+    return low, high
+
+
+@njit(**LEAF)
+def _set_nodes(here, std, weights, max_nodes, grid, spread, mass):
+    """Fill nodes of the mixture of one row and output; returns their number."""
+    low, high = _range(here)
+    least, most = _range(std)
+    if most > 1.001 * least:
+        for r in range(here.shape[0]):
+            grid[r], spread[r], mass[r] = here[r], std[r], weights[r]
+        return here.shape[0]
+    n_nodes = int(min(4.0 * (high - low) / least, max_nodes - 2.0)) + 2
+    spacing = max((high - low) / (n_nodes - 1), 1e-9 * least)
+    added = _gather(here, weights, spacing, low, n_nodes, mass)
+    width = math.sqrt(max(least * least - added, 0.25 * least * least))
+    for i in range(n_nodes):
+        grid[i], spread[i] = low + i * spacing, width
+    return n_nodes
+
+
 @njit(**JIT)
 def mixture_quantiles(centres, stds, weights, levels, scores, max_nodes, out):
     """out[row, o, h] <- quantile levels[h] of the mixture of normals of each row and output.
@@ -306,22 +342,13 @@ def mixture_quantiles(centres, stds, weights, levels, scores, max_nodes, out):
     for row in range(centres.shape[0]):
         for o in range(centres.shape[1]):
             here, std = centres[row, o], stds[min(row, stds.shape[0] - 1), o]
-            low, high, least, most = here.min(), here.max(), std.min(), std.max()
-            if most > 1.001 * least:
-                n_nodes = here.shape[0]
-                grid[:n_nodes], spread[:n_nodes], mass[:n_nodes] = here, std, weights[row]
-            else:
-                n_nodes = int(min(4.0 * (high - low) / least, max_nodes - 2.0)) + 2
-                spacing = max((high - low) / (n_nodes - 1), 1e-9 * least)
-                for i in range(n_nodes):
-                    grid[i] = low + i * spacing
-                added = _gather(here, weights[row], spacing, grid[:n_nodes], mass[:n_nodes])
-                spread[:n_nodes] = math.sqrt(max(least * least - added, 0.25 * least * least))
-                high = grid[n_nodes - 1]
+            n_nodes = _set_nodes(here, std, weights[row], max_nodes, grid, spread, mass)
+            low, high = _range(here)
+            least, most = _range(std)
+            high = max(high, grid[n_nodes - 1])
             for h in range(levels.shape[0]):
                 left = low + min(least * scores[h], most * scores[h])
                 right = high + max(least * scores[h], most * scores[h])
                 out[row, o, h] = _root(
-                    levels[h], left, right, grid[:n_nodes], spread[:n_nodes], mass[:n_nodes],
-                    1e-7 * least,
-                )  # fmt: skip
+                    levels[h], left, right, n_nodes, grid, spread, mass, 1e-7 * least
+                )
