@@ -1,0 +1,108 @@
+"""Kernels against JAX, PyTorch and NumPy: seconds per call, ratios, agreement, share of the peak.
+
+    python benchmarks/speed.py kernels
+
+All run on one core, in turn, in one process; a sample is the least of a burst of calls, in seconds
+of the processor. The ratio is the median over rounds of rival / ours, with the quartiles. Our
+gradient comes with its Gauss-Newton matrix in theta (the row below), that of the others alone.
+"""
+
+import os
+import time
+
+import numpy as np
+
+ROUNDS, BURST_SECONDS = 7, 0.1
+OPERATIONS = ("value", "gradient", "Gauss-Newton, z", "Gauss-Newton, theta")
+
+
+def on_one_core() -> None:
+    """Keep this process to one core, before JAX counts them."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def burst(function) -> float:
+    """Least seconds of a few calls."""
+    least, start = np.inf, time.perf_counter()
+    while True:
+        before = time.process_time()
+        function()
+        least = min(least, time.process_time() - before)
+        if time.perf_counter() - start > BURST_SECONDS:
+            return least
+
+
+def compare(functions: dict, rounds: int) -> dict:
+    """{name: seconds (rounds,)}, in turn."""
+    for function in functions.values():
+        function()
+    samples = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            samples[name].append(burst(function))
+    return {name: np.array(values) for name, values in samples.items()}
+
+
+def difference(ours, theirs) -> float:
+    """Largest difference in units of the largest value."""
+    a, b = np.asarray(ours), np.asarray(theirs)
+    if a.ndim == 2 and b.ndim == 3:  # lower triangles
+        b = b[(slice(None), *np.tril_indices(b.shape[1]))]
+    b = b.T if b.shape != a.shape else b
+    return float(np.max(np.abs(a - b)) / np.max(np.abs(a)))
+
+
+def table(name: str, dense: bool, quick: bool) -> str:
+    """Rows of one problem."""
+    from speed_parts import jax_kernels, numpy_kernels, own_kernels, torch_kernels
+    from speed_parts.problem import SIZES, make_problem, operations
+
+    size = SIZES[name]
+    if quick or name == "medium":
+        size = size._replace(n_sequences=20 if quick else 250)
+    problem = make_problem(size, dense)
+    own, flops, peak = own_kernels.kernels(problem), operations(problem), own_kernels.peak_rate()
+    rivals = {
+        "JAX, vmap of scan": jax_kernels.kernels(problem, "scan"),
+        "JAX, arrays": jax_kernels.kernels(problem, "arrays"),
+        "PyTorch": torch_kernels.kernels(problem),
+        "NumPy": numpy_kernels.kernels(problem),
+    }
+    lines = []
+    for operation in OPERATIONS:
+        some = {rival: found[operation] for rival, found in rivals.items() if operation in found}
+        apart = max(difference(own[operation](), function()) for function in some.values())
+        seconds = compare({"ours": own[operation], **some}, 2 if quick else ROUNDS)
+        ours = np.median(seconds["ours"])
+        share = flops[operation] / ours / peak
+        what = [f"{name}, {'dense' if dense else 'modal'}", operation, f"{1e3 * ours:.3g}"]
+        ratios = [quartiles(seconds.get(rival), seconds["ours"]) for rival in rivals]
+        lines.append("| " + " | ".join([*what, *ratios, f"{share:.2f}", f"{apart:.0e}"]) + " |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def quartiles(theirs, ours) -> str:
+    """Median of the ratios, quartiles in brackets."""
+    if theirs is None:
+        return "-"
+    low, middle, high = np.percentile(theirs / ours, [25, 50, 75])
+    return f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def report(quick: bool) -> str:
+    """The section of the results."""
+    on_one_core()
+    heads = ["work", "kernel", "ours, ms", "JAX, vmap of scan", "JAX, arrays", "PyTorch", "NumPy"]
+    heads += ["share of a matrix product's rate", "apart"]
+    rows = [table(name, dense, quick) for name in ("small", "medium") for dense in (True, False)]
+    notes = (
+        "small: 40 sequences of 80 rows, 20 latents each, 8 states, one output, no inputs; medium: "
+        "250 of 200 rows, 8 latents each, 8 states, two outputs, two inputs; 5 % of the values "
+        "missing. Ratios rival / ours, median [quartiles]. The share is that of the least number "
+        "of operations per second, in what OpenBLAS reaches on this core (matrices of 768 x 768). "
+        "`apart`: largest difference between the results, relative."
+    )
+    head = "| " + " | ".join(heads) + " |\n|" + " :--- | :--- |" + " ---: |" * (len(heads) - 2)
+    return "\n".join(["# Kernels\n", "", notes, "", head, *rows, ""])

@@ -1,0 +1,41 @@
+"""The package's kernels on a problem of `problem`, one call each."""
+
+import time
+
+import numpy as np
+
+from mtds_sklearn.inference._modes import climb
+from mtds_sklearn.model._likelihood import log_likelihood, theta_quantities
+from speed_parts.problem import Problem
+
+
+def kernels(problem: Problem) -> dict:
+    """Functions without arguments: value (E,), gradient in the free entries of psi (E, n_active).
+
+    The gradient comes with its Gauss-Newton matrix: learning wants both. Matrices J' R^-1 J are in
+    z (E, k, k), with the identity added, and in the free entries of psi, as lower triangles.
+    """
+    p = problem
+    family = p.family
+
+    def in_theta():
+        return theta_quantities(p.psi, p.run, family.chart, family.noise_std)
+
+    return {
+        "value": lambda: log_likelihood(p.psi, p.run, family.chart, family.noise_std),
+        "gradient": lambda: in_theta().gradient,
+        "Gauss-Newton, z": lambda: climb(p.z, p.run, family, max_steps=0)[2],
+        "Gauss-Newton, theta": lambda: in_theta().normal,
+    }
+
+
+def peak_rate(seconds: float = 0.3) -> float:
+    """Multiplications and additions per second of one core, as a matrix product reaches them."""
+    a = np.random.default_rng(0).standard_normal((768, 768))
+    a @ a
+    best, start = np.inf, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        before = time.process_time()
+        a @ a
+        best = min(best, time.process_time() - before)
+    return 2.0 * len(a) ** 3 / best
