@@ -8,10 +8,12 @@ import reference
 from small_families import draw_sequences, each, make_family
 
 from mtds_sklearn._sequences import pack_sequences, select_sequences
-from mtds_sklearn.inference import _adaptive_is
-from mtds_sklearn.inference._adaptive_is import Pool, _last_or_resampled, infer
+from mtds_sklearn.inference import _adaptive_is, _pool
+from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._coordinates import coordinates_of, prior_points
-from mtds_sklearn.inference._draws import N_DRAWS, make_draws
+from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
+from mtds_sklearn.inference._moments import accurate_moments
+from mtds_sklearn.inference._pool import Pool, last_or_resampled, weigh
 from mtds_sklearn.inference._target import local_quadratics, log_target, make_target
 from mtds_sklearn.learning._shapes import quantiles_of, shape_log_density
 from mtds_sklearn.model._latent_prior import (
@@ -93,13 +95,31 @@ def grid_posterior(sequences, family, i):
     return mean, (probability[:, None] * centred).T @ centred, log_evidence
 
 
-def assert_posterior(posterior, i, expected, *, tolerance=0.01):
-    """Fail unless the moments agree to a share of the standard deviations, and the evidence."""
+def accurate(posterior, sequences, family, i, seed=0):
+    """Moments of sequence i, from the points of its posterior."""
+    near = (posterior.z[i], posterior.log_weights[i])
+    return accurate_moments(select_sequences(sequences, [i]), family, seed, near)
+
+
+def assert_moments(found, expected, tolerance=0.01):
+    """Fail unless mean and covariance agree to a share of the standard deviations."""
     mean, cov, log_evidence = expected
     sd = np.sqrt(np.diag(cov))
-    assert np.abs((posterior.mean[i] - mean) / sd).max() < tolerance
-    assert np.abs((posterior.cov[i] - cov) / np.outer(sd, sd)).max() < 1.5 * tolerance
-    assert abs(posterior.log_evidence[i] - log_evidence) < tolerance
+    assert np.abs((found.mean - mean) / sd).max() < tolerance
+    assert np.abs((found.cov - cov) / np.outer(sd, sd)).max() < tolerance
+    assert abs(found.log_evidence - log_evidence) < tolerance
+
+
+def assert_posteriors(posterior, sequences, family, expected):
+    """Fail unless every posterior has the moments that `expected` gives for its number."""
+    for i in range(len(sequences.labels)):
+        exact = expected(i)
+        assert_moments(accurate(posterior, sequences, family, i), exact)
+        assert abs(posterior.log_evidence[i] - exact[2]) < 0.01
+
+
+def assert_grid(posterior, sequences, family):
+    assert_posteriors(posterior, sequences, family, partial(grid_posterior, sequences, family))
 
 
 # ------------------------------------------------------------------------------ against quadrature
@@ -112,19 +132,21 @@ def test_moments_and_evidence_agree_with_gauss_hermite(rng, k, gain):
     family = make_family(rng, (2, 1, 1), k, free=kinds, varying=kinds, gain=gain)
     sequences, _ = draw_sequences(rng, family, LENGTHS, missing=0.2)
     posterior = infer(sequences, family, make_draws(k, 0))
-    for i in range(len(LENGTHS)):
+
+    def expected(i):
         # Where the nodes go is taken from the posterior; what they add up to is not.
-        factor = np.linalg.cholesky(posterior.cov[i])
+        found = accurate(posterior, sequences, family, i)
         rows = list(each(sequences))[i]
         weights = slow_gap_weights(family, rows[2])
-        expected = reference.gauss_hermite_posterior(
+        return reference.gauss_hermite_posterior(
             partial(slow_log_target, family=family, rows=rows, weights=weights),
             k,
-            posterior.mean[i],
-            factor,
+            found.mean,
+            np.linalg.cholesky(found.cov),
             n_nodes=24 if k == 2 else 60,
         )
-        assert_posterior(posterior, i, expected)
+
+    assert_posteriors(posterior, sequences, family, expected)
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -133,8 +155,7 @@ def test_moments_and_evidence_agree_with_a_grid(rng, k, name):
     family = family_of(rng, name, k, scale=0.6)
     sequences, _ = draw_sequences(rng, family, LENGTHS, missing=0.2)
     posterior = infer(sequences, family, make_draws(k, 0))
-    for i in range(len(LENGTHS)):
-        assert_posterior(posterior, i, grid_posterior(sequences, family, i))
+    assert_grid(posterior, sequences, family)
 
 
 def test_two_modes_are_found(rng):
@@ -144,7 +165,7 @@ def test_two_modes_are_found(rng):
     # Two outputs that disagree on the first row's state: one wants it high, the other low.
     sequences = pack_sequences(np.zeros((2, 0)), [[0.5], [-0.2]], labels=[0, 0])
     posterior = infer(sequences, family, make_draws(1, 0))
-    assert_posterior(posterior, 0, grid_posterior(sequences, family, 0))
+    assert_grid(posterior, sequences, family)
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -156,11 +177,7 @@ def test_no_observation_gives_back_the_prior(rng, k, name):
     )
     posterior = infer(nothing, family, make_draws(k, 0))
     np.testing.assert_allclose(posterior.ess, N_DRAWS)
-    # Points that choose a component first are a little less even.
-    tolerance = 0.02 if name == "clusters" else 0.01
-    for i in range(2):
-        expected = grid_posterior(nothing, family, i)
-        assert_posterior(posterior, i, expected, tolerance=tolerance)
+    assert_grid(posterior, nothing, family)
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -179,7 +196,8 @@ def test_quadratics_have_the_gradient_of_the_target(rng, name):
 
 def test_draws_of_the_prior_within_a_proposal_have_all_its_components(rng):
     coordinates, draws, share = coordinates_of(family_of(rng, "clusters", 2)), make_draws(2, 0), 0.1
-    points = prior_points(coordinates, draws, 3, share)[:, draws.component[3] < share]
+    points = prior_points(coordinates, draws.normal[3], draws.component, share)
+    points = points[:, draws.component < share]
     expected = scores_from_normal(
         coordinates.components, rng.standard_normal((2**16, 2)), rng.uniform(size=2**16)
     )
@@ -195,19 +213,19 @@ def test_weighted_points_are_the_posterior(rng, monkeypatch, share):
     family = family_of(rng, "skewed", 2, scale=0.6)
     sequences, _ = draw_sequences(rng, family, LENGTHS)
     if share is not None:  # no round is good enough alone
-        monkeypatch.setattr(_adaptive_is, "TARGET_SHARE", share)
+        monkeypatch.setattr(_pool, "TARGET_SHARE", share)
     posterior = infer(sequences, family, make_draws(2, 0))
     weights = np.exp(posterior.log_weights)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
     assert posterior.z.shape == (len(LENGTHS), N_DRAWS, 2)
     tolerance = 0.02 if share is None else 0.05
-    sd = np.sqrt(np.einsum("naa->na", posterior.cov))
-    mean = np.einsum("ns,nsa->na", weights, posterior.z)
-    assert (np.abs(mean - posterior.mean) / sd).max() < tolerance
-    centred = posterior.z - mean[:, None]
-    cov = np.einsum("ns,nsa,nsb->nab", weights, centred, centred)
-    error = np.abs(cov - posterior.cov) / (sd[:, :, None] * sd[:, None])
-    assert error.max() < 2.0 * tolerance
+    for i in range(len(LENGTHS)):
+        exact_mean, exact_cov, _ = grid_posterior(sequences, family, i)
+        sd = np.sqrt(np.diag(exact_cov))
+        mean = weights[i] @ posterior.z[i]
+        assert (np.abs(mean - exact_mean) / sd).max() < tolerance
+        cov = (weights[i, :, None] * (posterior.z[i] - mean)).T @ (posterior.z[i] - mean)
+        assert (np.abs(cov - exact_cov) / np.outer(sd, sd)).max() < 2.0 * tolerance
     if share is None:
         assert (1.0 / np.sum(weights**2, axis=1) >= 0.75 * N_DRAWS).all()
     else:
@@ -228,10 +246,10 @@ def test_a_mode_that_the_last_round_missed_is_kept(missed):
     pool = Pool(
         z, np.log(np.maximum(target, 1e-300))[None], np.ones((1, 2 * n)), (None, None), densities
     )
-    weights = (target / densities[:, 0].mean(axis=0))[None]
-    points, kept = _last_or_resampled(z, weights / weights.sum(), pool)
+    weighed = weigh(pool, n)
+    points, kept = last_or_resampled(pool, weighed)
     share = kept[points[:, 0] > 5.0].sum()
-    expected = weights[0, there].sum() / weights.sum()
+    expected = weighed.weights[0, there].sum()
     assert share == pytest.approx(expected, rel=0.2)
     assert (share > 0.0) == (missed > 0.0)
 
@@ -240,11 +258,10 @@ def test_many_rounds_agree_with_the_grid(rng, monkeypatch):
     """The window slides, and the weights are still those of a deterministic mixture."""
     family = family_of(rng, "standard", 2, scale=0.6)
     sequences, _ = draw_sequences(rng, family, LENGTHS)
-    monkeypatch.setattr(_adaptive_is, "TARGET_SHARE", 2.0)
+    monkeypatch.setattr(_pool, "TARGET_SHARE", 2.0)
     monkeypatch.setattr(_adaptive_is, "TARGET_TOGETHER", 9.0)
     posterior = infer(sequences, family, make_draws(2, 0))
-    for i in range(len(LENGTHS)):
-        assert_posterior(posterior, i, grid_posterior(sequences, family, i))
+    assert_grid(posterior, sequences, family)
 
 
 @pytest.mark.parametrize("distance", [0.0, 30.0], ids=["near", "lost"])
@@ -255,8 +272,7 @@ def test_points_near_the_posterior_do_not_move_it(rng, distance):
     # Points that are far away are noticed, and the posterior is searched for.
     near = (found.z[:, ::4] + distance, np.full((len(LENGTHS), N_DRAWS // 4), -np.log(N_DRAWS / 4)))
     posterior = infer(sequences, family, make_draws(2, 0), near)
-    for i in range(len(LENGTHS)):
-        assert_posterior(posterior, i, grid_posterior(sequences, family, i))
+    assert_grid(posterior, sequences, family)
 
 
 def test_a_latent_that_moves_nothing_keeps_its_prior(rng):
@@ -268,13 +284,17 @@ def test_a_latent_that_moves_nothing_keeps_its_prior(rng):
     other = infer(sequences, family, make_draws(2, 0))
     np.testing.assert_allclose(posterior.log_evidence, other.log_evidence, atol=0.01)
     turn = np.array([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8], [0.0, -0.8, 0.6]])
-    mean = posterior.mean @ turn.T
-    cov = turn @ posterior.cov @ turn.T
-    sd = np.sqrt(np.einsum("naa->na", other.cov))
-    np.testing.assert_allclose(mean[:, :2] / sd, other.mean / sd, atol=0.02)
-    np.testing.assert_allclose(mean[:, 2], 0.0, atol=0.03)
-    np.testing.assert_allclose(cov[:, 2, 2], 1.0, atol=0.05)
-    np.testing.assert_allclose(cov[:, 2, :2] / sd, 0.0, atol=0.05)
+    for i in range(len(LENGTHS)):
+        found = accurate(posterior, sequences, wide, i)
+        plain = accurate(other, sequences, family, i)
+        expected = (np.append(plain.mean, 0.0), np.eye(3), plain.log_evidence)
+        expected[1][:2, :2] = plain.cov
+        turned = found._replace(mean=turn @ found.mean, cov=turn @ found.cov @ turn.T)
+        assert_moments(turned, expected)
+        # So do the points that are kept.
+        weights, z = np.exp(posterior.log_weights[i]), posterior.z[i] @ turn[2]
+        assert abs(weights @ z) < 0.03
+        assert weights @ z**2 == pytest.approx(1.0, abs=0.05)
 
 
 # ------------------------------------------------------------------------------- one among others
@@ -319,15 +339,18 @@ def test_draws_depend_on_the_arguments_alone():
     first, other, wider = make_draws(2, 3), make_draws(2, 4), make_draws(3, 3)
     make_draws.cache_clear()
     again = make_draws(2, 3)
-    for values, same, different in zip(first, again, other, strict=True):
+    for name, values, same, different in zip(Draws._fields, first, again, other, strict=True):
         np.testing.assert_array_equal(values, same)
-        assert not np.array_equal(values, different)
+        assert np.array_equal(values, different) == (name == "component")
         assert np.isfinite(values).all()
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0.0
     assert wider.normal.shape[1] == 3
     np.testing.assert_allclose(first.points.mean(axis=0), 0.0, atol=5e-3)
     np.testing.assert_allclose(np.cov(first.points.T), np.eye(2), atol=2e-2)
-    for normal, component in zip(first.normal, first.component, strict=True):
+    np.testing.assert_allclose(np.histogram(first.component, 8, (0, 1))[0], N_DRAWS / 8)
+    for normal in first.normal:
         np.testing.assert_allclose(np.cov(normal), np.eye(2), atol=2e-2)
-        np.testing.assert_allclose(np.histogram(component, 8, (0, 1))[0], N_DRAWS / 8, atol=2)
+        # So are the draws of each component, which are consecutive.
+        for part in np.split(normal, 8, axis=1):
+            np.testing.assert_allclose(np.cov(part), np.eye(2), atol=8e-2)

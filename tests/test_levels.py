@@ -5,10 +5,11 @@ import pytest
 import reference
 from small_families import draw_sequences, make_family
 
-from mtds_sklearn._sequences import frozen
+from mtds_sklearn._sequences import frozen, select_sequences
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._levels import draw_levels, with_levels
+from mtds_sklearn.inference._moments import accurate_moments
 from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._likelihood import (
@@ -126,7 +127,10 @@ def test_posteriors_rest_on_the_student_density(rng):
         evidence = log_joint.max() + np.log(np.trapezoid(density, z[:, 0]))
         mean = np.average(z[:, 0], weights=density)
         sd = np.sqrt(np.average((z[:, 0] - mean) ** 2, weights=density))
-        assert abs(posterior.mean[i, 0] - mean) < 0.01 * sd
+        near = (posterior.z[i], posterior.log_weights[i])
+        found = accurate_moments(select_sequences(sequences, [i]), family, 0, near)
+        assert abs(found.mean[0] - mean) < 0.01 * sd
+        assert abs(np.sqrt(found.cov[0, 0]) - sd) < 0.01 * sd
         assert abs(posterior.log_evidence[i] - evidence) < 0.01
 
 

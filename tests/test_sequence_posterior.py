@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mtds_sklearn import MTLDSRegressor
 from mtds_sklearn.datasets import make_oscillators
+from mtds_sklearn.estimators import _sequence_posterior
 from mtds_sklearn.inference import _online
 
 N_STEPS, N_KNOWN = 20, 8
@@ -60,8 +61,8 @@ def never(*args, **kwargs):
 def assert_close(one, other):
     """Two Monte-Carlo estimates of the same posterior."""
     std = np.sqrt(np.diag(other.cov))
-    assert np.all(np.abs(one.mean - other.mean) < 0.1 * std)
-    assert_allclose(one.cov / np.outer(std, std), other.cov / np.outer(std, std), atol=0.2)
+    assert np.all(np.abs(one.mean - other.mean) < 0.01 * std)
+    assert_allclose(one.cov / np.outer(std, std), other.cov / np.outer(std, std), atol=0.02)
     assert abs(one.log_evidence - other.log_evidence) < 0.1
     assert (one.n_rows, one.n_observed) == (other.n_rows, other.n_observed)
 
@@ -155,6 +156,25 @@ def test_the_receiver_does_not_change(posterior, new):
 def test_attributes_cannot_be_set(posterior, name):
     with pytest.raises(AttributeError, match=f"immutable; cannot set '{name}'"):
         setattr(posterior, name, 1.0)
+
+
+def test_moments_are_worked_out_once_and_only_if_asked_for(posterior, new, monkeypatch):
+    calls, whole = [], _sequence_posterior.accurate_moments
+
+    def counted(*args):
+        calls.append(1)
+        return whole(*args)
+
+    monkeypatch.setattr(_sequence_posterior, "accurate_moments", counted)
+    online = posterior.update(new.X[N_KNOWN], new.y[N_KNOWN])
+    online.predict(new.X)
+    assert not calls
+    mean = online.mean
+    assert_array_equal(pickle.loads(pickle.dumps(online)).mean, mean)
+    mean[:] = 7.0  # a copy
+    assert np.all(online.mean < 7.0)
+    assert np.all(np.diag(online.cov) > 0.0)
+    assert len(calls) == 1
 
 
 # -------------------------------------------------------------------------------- missing rows

@@ -120,7 +120,7 @@ def _recall(known: KnownFamily, stored: np.ndarray) -> tuple:
     found = belongings(prior.components or no_components(k), learned)
     shares = np.exp(found.log_evidence - found.log_evidence.max(axis=1, keepdims=True))
     proposal = make_mixture(PRIOR_SHARE, shares, found.mean, found.cov)
-    normal, component = draws.normal[0], draws.component[0]
+    normal, component = draws.normal[0], draws.component
     # Small numbers choose the prior; how small, which of its components.
     from_prior = scores_from_normal(prior.components, normal.T, component / PRIOR_SHARE % 1.0)
     v = draw(proposal, component, normal, draws.scale[0], from_prior.T)

@@ -17,41 +17,34 @@ from typing import NamedTuple
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores, prior_points
+from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import MAX_ROUNDS, Draws
-from mtds_sklearn.inference._mixture import (
-    Mixture,
-    density,
-    draw,
-    effective_sample_size,
-    select_mixture,
-    systematic,
+from mtds_sklearn.inference._pool import (
+    Pool,
+    Weighed,
+    add_round,
+    effective_size,
+    is_good_alone,
+    last_or_resampled,
+    prior_pool,
+    select_pool,
+    weigh,
 )
-from mtds_sklearn.inference._proposals import PRIOR_WEIGHT, first_proposal, next_proposal
-from mtds_sklearn.inference._target import (
-    Target,
-    log_likelihoods,
-    log_prior,
-    make_target,
-    select_target,
-)
+from mtds_sklearn.inference._proposals import first_proposal, next_proposal
+from mtds_sklearn.inference._target import Target, make_target, select_target
 from mtds_sklearn.model._task_map import Family
 
-# Inference ends when this share of the draws of one round is effective: a smaller share often
-# means that a tail is still to be found. After some rounds it ends as well when so many times the
-# draws of a round are effective together.
-TARGET_SHARE, PATIENCE, TARGET_TOGETHER = 0.75, 6, 1.5
-# Moments that are right to 1 % of a standard deviation need this many, and so a second good round,
-# unless so many of one are effective that the posterior is nearly what was drawn.
+# Inference ends when the last round is good by itself: a poor one often means that a tail is still
+# to be found. After some rounds it ends as well when so many times the draws of a round are
+# effective together.
+PATIENCE, TARGET_TOGETHER = 6, 1.5
+# So many are wanted together, and so a second good round, unless so many of one are effective that
+# the posterior is nearly what was drawn.
 LEAST_TOGETHER, SHARE_ALONE = 1.25, 0.95
 # Where the first proposals are given, a smaller share says that they missed the posterior.
 LOST_SHARE = 0.05
-# A proposal misses what it draws so many times too seldom; rounds go on, and the last one is not
-# used alone, while it misses more than such a share of the posterior.
-RARE, MOST_MISSED = 20.0, 2e-4
-# Rounds whose points are used together.
-WINDOW = 4
+LEAST_WEIGHT = 1e-300
 # Sequences that are worked on together: their points stay in the cache.
 CHUNK_SEQUENCES = 16
 
@@ -67,40 +60,14 @@ class Posterior(NamedTuple):
     log_evidence : ndarray of shape (n_sequences,)
         log p(y), in nats.
     ess : ndarray of shape (n_sequences,)
-        Effective sample size of all the points that moments and evidence rest on, which may be
-        more than are kept.
-    mean : ndarray of shape (n_sequences, k)
-    cov : ndarray of shape (n_sequences, k, k)
+        Effective sample size of all the points that the evidence rests on, which may be more than
+        are kept.
     """
 
     z: np.ndarray
     log_weights: np.ndarray
     log_evidence: np.ndarray
     ess: np.ndarray
-    mean: np.ndarray
-    cov: np.ndarray
-
-
-class Pool(NamedTuple):
-    """Points of some rounds.
-
-    Attributes
-    ----------
-    v : ndarray of shape (n_sequences, k, n_points)
-    log_target : ndarray of shape (n_sequences, n_points)
-    prior : ndarray of shape (n_sequences, n_points)
-        p(v).
-    proposals : tuple of (Mixture or None)
-        One a round; None is the prior.
-    densities : ndarray of shape (n_rounds, n_sequences, n_points)
-        Of every proposal at every point.
-    """
-
-    v: np.ndarray
-    log_target: np.ndarray
-    prior: np.ndarray
-    proposals: tuple
-    densities: np.ndarray
 
 
 def infer(
@@ -133,19 +100,17 @@ def infer(
 def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
     n, n_draws = len(target.sequences.labels), len(draws.points)
     out, active = _empty_posterior(n, draws), np.arange(n)
-    pool, proposal = _prior_pool(target, draws), None
+    pool, proposal = prior_pool(target, draws), None
     for round_ in range(MAX_ROUNDS + 1):
         if proposal is not None:
-            pool = _sample(pool, proposal, target, draws, round_)
-        log_weights = _log_weights(pool)
-        share = effective_sample_size(_last_log_weights(pool, n_draws)) / n_draws
-        together = effective_sample_size(log_weights) / n_draws
-        enough = (share >= SHARE_ALONE) | (together >= LEAST_TOGETHER) | (near is not None)
-        enough &= share >= TARGET_SHARE
-        done = enough & (_missed(pool) <= MOST_MISSED)
-        done |= round_ == MAX_ROUNDS
-        done |= (together >= TARGET_TOGETHER) & (round_ >= PATIENCE)
-        _settle(out, active[done], _summary(_select(pool, done), target.coordinates, draws))
+            pool = add_round(pool, proposal, target, draws, round_)
+        weighed = weigh(pool, n_draws)
+        share = effective_size(weighed.last) / n_draws
+        done = _is_done(pool, weighed, round_, searched=near is None)
+        found = Weighed(*(part[done] for part in weighed))
+        _settle(
+            out, active[done], _summary(select_pool(pool, done), found, target.coordinates, draws)
+        )
         lost = ~done & (share < LOST_SHARE)
         if near is not None and round_ == 1 and lost.any():
             anew = select_target(target, np.flatnonzero(lost))
@@ -154,20 +119,29 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
         if done.all():
             break
         go = np.flatnonzero(~done)
-        active, pool, target = active[go], _select(pool, go), select_target(target, go)
+        active, pool, target = active[go], select_pool(pool, go), select_target(target, go)
         if round_ > 0:
-            proposal = next_proposal(pool.v, log_weights[go], target)
+            proposal = next_proposal(pool.v, weighed.log_weights[go], target)
         elif near is None:
-            proposal = first_proposal(pool.v, log_weights[go], target)
+            proposal = first_proposal(pool.v, weighed.log_weights[go], target)
         else:
             v = normal_scores(target.coordinates, np.swapaxes(near[0][go], 1, 2))
             proposal = next_proposal(v[:, : pool.v.shape[1]], near[1][go], target, even=True)
     return out
 
 
+def _is_done(pool: Pool, weighed: Weighed, round_: int, searched: bool) -> np.ndarray:
+    """Which posteriors are known well enough, bool (n_sequences,)."""
+    n_draws = weighed.last.shape[1]
+    together = effective_size(weighed.weights) / n_draws
+    enough = (effective_size(weighed.last) >= SHARE_ALONE * n_draws) | (together >= LEAST_TOGETHER)
+    done = (enough | (not searched)) & is_good_alone(pool, weighed)
+    return done | (round_ == MAX_ROUNDS) | ((together >= TARGET_TOGETHER) & (round_ >= PATIENCE))
+
+
 def _empty_posterior(n: int, draws: Draws) -> Posterior:
     n_draws, k = draws.points.shape
-    shapes = ((n, n_draws, k), (n, n_draws), (n,), (n,), (n, k), (n, k, k))
+    shapes = ((n, n_draws, k), (n, n_draws), (n,), (n,))
     return Posterior(*(np.empty(shape) for shape in shapes))
 
 
@@ -177,123 +151,16 @@ def _settle(out: Posterior, which: np.ndarray, found: Posterior) -> None:
         whole[which] = part
 
 
-def _prior_pool(target: Target, draws: Draws) -> Pool:
-    """Draws of the prior, the same for all sequences."""
-    points = np.ascontiguousarray(prior_points(target.coordinates, draws))
-    v = np.repeat(points[None], len(target.sequences.labels), axis=0)
-    log_p = log_prior(v, target)
-    prior = np.exp(log_p)
-    return Pool(v, log_likelihoods(v, target) + log_p, prior, (None,), prior[None])
-
-
-def _sample(pool: Pool, proposal: Mixture, target: Target, draws: Draws, round_: int) -> Pool:
-    """The pool with one more round."""
-    k, n_draws = pool.v.shape[1], len(draws.points)
-    normal = draws.normal[round_, :k]
-    from_prior = prior_points(target.coordinates, draws, round_, PRIOR_WEIGHT)
-    v = draw(proposal, draws.component[round_], normal, draws.scale[round_], from_prior)
-    log_p = log_prior(v, target)
-    prior = np.exp(log_p)
-    value = log_likelihoods(v, target) + log_p
-    if len(pool.proposals) == WINDOW:
-        pool = _without_second_round(pool, n_draws)
-    proposals = (*pool.proposals, proposal)
-    there = [*pool.densities, density(proposal, pool.v, pool.prior)]
-    here = [prior if q is None else density(q, v, prior) for q in proposals]
-    return Pool(
-        np.concatenate([pool.v, v], axis=2),
-        np.concatenate([pool.log_target, value], axis=1),
-        np.concatenate([pool.prior, prior], axis=1),
-        proposals,
-        np.concatenate([np.stack(there), np.stack(here)], axis=2),
-    )
-
-
-def _without_second_round(pool: Pool, n_draws: int) -> Pool:
-    """The first stays: draws of the prior hold down the weights of what all proposals miss."""
-    keep = np.r_[0:n_draws, 2 * n_draws : pool.v.shape[2]]
-    proposals = pool.proposals[:1] + pool.proposals[2:]
-    densities = np.delete(pool.densities, 1, axis=0)[:, :, keep]
-    parts = (pool.v[:, :, keep], pool.log_target[:, keep], pool.prior[:, keep])
-    return Pool(*parts, proposals, densities)
-
-
-def _select(pool: Pool, index: np.ndarray) -> Pool:
-    """The pool of some of the sequences."""
-    proposals = tuple(None if q is None else select_mixture(q, index) for q in pool.proposals)
-    parts = (pool.v[index], pool.log_target[index], pool.prior[index])
-    return Pool(*parts, proposals, pool.densities[:, index])
-
-
-def _log_weights(pool: Pool) -> np.ndarray:
-    """Log weights of all points, by the deterministic mixture of the proposals."""
-    return pool.log_target - np.log(pool.densities.mean(axis=0))
-
-
-def _last_log_weights(pool: Pool, n_draws: int) -> np.ndarray:
-    """Log weights of the last round by itself."""
-    return pool.log_target[:, -n_draws:] - np.log(pool.densities[-1, :, -n_draws:])
-
-
-def _summary(pool: Pool, coordinates: Coordinates, draws: Draws) -> Posterior:
-    """Moments and evidence from all points of the pool, and n_draws of them to keep."""
-    (n, k, n_points), n_draws = pool.v.shape, len(draws.points)
-    log_weights = _log_weights(pool)
-    top = log_weights.max(axis=1, keepdims=True)
-    weights = np.exp(log_weights - top)
-    evidence = (top + np.log(weights.mean(axis=1, keepdims=True)))[:, 0]
-    weights /= weights.sum(axis=1, keepdims=True)
+def _summary(pool: Pool, weighed: Weighed, coordinates: Coordinates, draws: Draws) -> Posterior:
+    """Evidence from all points of the pool, and n_draws of them to keep."""
+    v, weights = last_or_resampled(pool, weighed)
     # Coordinates that move nothing keep their prior, whatever the weights.
-    still = np.repeat(np.tile(draws.normal[0, k:], n_points // n_draws)[None], n, axis=0)
-    z = latents(coordinates, np.concatenate([pool.v, still], axis=1))
-    mean = z @ weights[:, :, None]
-    centred = z - mean
-    cov = (centred * weights[:, None]) @ np.swapaxes(centred, 1, 2)
-    kept, kept_weights = _last_or_resampled(z, weights, pool)
+    still = draws.normal[0, v.shape[1] :]
+    still = np.broadcast_to(still, (len(v), *still.shape))
+    z = latents(coordinates, np.concatenate([v, still], axis=1))
     return Posterior(
-        np.ascontiguousarray(np.swapaxes(kept, 1, 2)),
-        np.log(np.maximum(kept_weights, 1e-300)),
-        evidence,
-        effective_sample_size(log_weights),
-        mean[:, :, 0],
-        cov,
+        np.ascontiguousarray(np.swapaxes(z, 1, 2)),
+        np.log(np.maximum(weights, LEAST_WEIGHT)),
+        weighed.log_evidence,
+        effective_size(weighed.weights),
     )
-
-
-def _missed(pool: Pool) -> np.ndarray:
-    """Share of the posterior, judged by all rounds, that the last proposal hardly draws."""
-    log_weights = _log_weights(pool)
-    top = log_weights.max(axis=1, keepdims=True)
-    weights = np.exp(log_weights - top)
-    log_evidence = top + np.log(weights.mean(axis=1, keepdims=True))
-    rare = pool.log_target - np.log(pool.densities[-1]) > np.log(RARE) + log_evidence
-    return np.sum(weights * rare, axis=1) / weights.sum(axis=1)
-
-
-def _last_or_resampled(z: np.ndarray, weights: np.ndarray, pool: Pool) -> tuple:
-    """The points of the last round where they are good alone, else points resampled from all."""
-    n_draws = z.shape[2] // len(pool.proposals)
-    last_log_weights = _last_log_weights(pool, n_draws)
-    last = np.exp(last_log_weights - last_log_weights.max(axis=1, keepdims=True))
-    last /= last.sum(axis=1, keepdims=True)
-    points = z[:, :, -n_draws:].copy()
-    poor = effective_sample_size(last_log_weights) < TARGET_SHARE * n_draws
-    # A mode that earlier rounds found can be missing from the last without a trace in its weights.
-    poor |= _missed(pool) > MOST_MISSED
-    if poor.any():
-        points[poor], last[poor] = _resampled(z[poor], weights[poor], n_draws)
-    return points, last
-
-
-def _resampled(z: np.ndarray, weights: np.ndarray, n_draws: int) -> tuple:
-    """Weighted points drawn from all, light ones more often than their weight says.
-
-    A rare mode far away can make half of the variance of a forecast: it must be many points. Half
-    of the chance follows the weights, so that no point weighs more than two.
-    """
-    roots = np.sqrt(weights)
-    chance = 0.5 * (weights + roots / roots.sum(axis=1, keepdims=True))
-    picks = systematic(chance, n_draws)
-    kept = np.take_along_axis(weights, picks, axis=1) / np.take_along_axis(chance, picks, axis=1)
-    points = np.take_along_axis(z, picks[:, None], axis=2)
-    return points, kept / kept.sum(axis=1, keepdims=True)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.model._latent_prior import (
     FARTHEST,
     NODES,
@@ -79,18 +78,17 @@ def _marginal(components: Components | None, chosen: np.ndarray) -> Components |
 
 
 def prior_points(
-    coordinates: Coordinates, draws: Draws, round_: int = 0, share: float = 1.0
+    coordinates: Coordinates, normal: np.ndarray, component: np.ndarray, share: float = 1.0
 ) -> np.ndarray:
-    """Draws of the prior (n_moving, n_draws), from the numbers of a round.
+    """Draws of the prior (n_moving, n_draws), from the numbers of a round (`Draws`).
 
     Where the prior is one component of a proposal, numbers below its share choose it; how far
     below, which component of the prior.
     """
-    k, components = coordinates.n_moving, coordinates.components
-    if components is None:
-        return draws.normal[round_, :k] if round_ else draws.points.T[:k]
-    which = draws.component[round_] / share % 1.0
-    return scores_from_normal(components, draws.normal[round_, :k].T, which).T
+    normal = normal[: coordinates.n_moving]
+    if coordinates.components is None:
+        return normal
+    return scores_from_normal(coordinates.components, normal.T, component / share % 1.0).T
 
 
 def latents(coordinates: Coordinates, v: np.ndarray) -> np.ndarray:

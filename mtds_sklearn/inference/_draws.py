@@ -4,8 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import chi2
+from scipy.special import chdtri, ndtri
 from scipy.stats.qmc import Sobol
 
 from mtds_sklearn._sequences import frozen
@@ -22,8 +21,9 @@ class Draws(NamedTuple):
     ----------
     points : ndarray of shape (n_draws, k)
         Quasi-random draws of N(0, I).
-    component : ndarray of shape (n_rounds, n_draws)
-        Uniform; which component of a proposal.
+    component : ndarray of shape (n_draws,)
+        Evenly spaced; which component of a proposal. Every component gets its share of the draws,
+        and consecutive ones, which are evenly spread themselves.
     normal : ndarray of shape (n_rounds, k, n_draws)
         Standard normal.
     scale : ndarray of shape (n_rounds, n_draws)
@@ -41,9 +41,18 @@ def make_draws(latent_dim: int, seed: int, n_draws: int = N_DRAWS) -> Draws:
     """Quasi-random numbers that depend on the arguments alone; read-only."""
     seeds = np.random.RandomState(seed).randint(2**31 - 1, size=2 + MAX_ROUNDS)
     points = ndtri(_uniform(latent_dim, seeds[0], n_draws))
-    uniform = np.stack([_uniform(latent_dim + 2, s, n_draws).T for s in seeds[1:]])
-    scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(uniform[:, 1], DEGREES_OF_FREEDOM))
-    return Draws(*map(frozen, (points, uniform[:, 0], ndtri(uniform[:, 2:]), scale)))
+    rounds = [make_numbers(latent_dim, s, n_draws) for s in seeds[1:].tolist()]
+    component, normal, scale = zip(*rounds, strict=True)
+    return Draws(*map(frozen, (points, component[0], np.stack(normal), np.stack(scale))))
+
+
+@lru_cache(maxsize=64)
+def make_numbers(latent_dim: int, seed: int, n_draws: int) -> tuple:
+    """What one round of draws takes: component, normal and scale as in `Draws`; read-only."""
+    uniform = _uniform(latent_dim + 1, seed, n_draws).T
+    scale = np.sqrt(DEGREES_OF_FREEDOM / chdtri(DEGREES_OF_FREEDOM, uniform[0]))
+    component = (np.arange(n_draws) + 0.5) / n_draws
+    return frozen(component), frozen(ndtri(uniform[1:])), frozen(scale)
 
 
 def _uniform(dim: int, seed: int, n_draws: int) -> np.ndarray:

@@ -35,8 +35,6 @@ class Online(NamedTuple):
     log_weights : ndarray of shape (n_draws,)
         Normalised.
     log_evidence, ess : float
-    mean, cov : ndarray of shape (k,), (k, k)
-        Of z.
     run : Run
         The particles of the one sequence, and their states after its last row.
     """
@@ -46,8 +44,6 @@ class Online(NamedTuple):
     log_weights: np.ndarray
     log_evidence: float
     ess: float
-    mean: np.ndarray
-    cov: np.ndarray
     run: Run
 
 
@@ -65,10 +61,7 @@ def start_online(sequences: PackedSequences, family: Family, draws: Draws, near=
         n_rows = np.diff(history.offsets)
         _, run = run_through(start_run(psi, family.chart), history, skip=n_rows)
         numbers = (float(posterior.log_evidence[i]), float(posterior.ess[i]))
-        moments = (posterior.mean[i], posterior.cov[i])
-        out.append(
-            Online(history, posterior.z[i], posterior.log_weights[i], *numbers, *moments, run)
-        )
+        out.append(Online(history, posterior.z[i], posterior.log_weights[i], *numbers, run))
     return out
 
 
@@ -95,14 +88,13 @@ def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) 
     ess = float(effective_sample_size(log_w))
     if ess < REFRESH_SHARE * len(log_w):
         return start_online(history, family, draws, (online.z[None], log_w[None]))[0]
-    weights /= total
-    mean = weights @ online.z
-    centred = online.z - mean
     return online._replace(
-        history=history, log_weights=log_w, run=run, ess=ess, mean=mean,
+        history=history,
+        log_weights=log_w,
         log_evidence=float(online.log_evidence + top + np.log(total)),
-        cov=(weights[:, None] * centred).T @ centred,
-    )  # fmt: skip
+        ess=ess,
+        run=run,
+    )
 
 
 def _join(first: PackedSequences, second: PackedSequences) -> PackedSequences:

@@ -1,8 +1,9 @@
 """Where to draw: the first proposal of every sequence, and the next, fitted to weighted points."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from mtds_sklearn.inference._coordinates import latents, normal_scores
 from mtds_sklearn.inference._mixture import (
     Mixture,
     blend,
@@ -12,27 +13,52 @@ from mtds_sklearn.inference._mixture import (
     systematic,
     tempered,
 )
-from mtds_sklearn.inference._modes import best_starts, climb
+from mtds_sklearn.inference._modes import best_starts
 from mtds_sklearn.inference._target import Target, local_quadratics, log_target
-from mtds_sklearn.model._likelihood import evaluations
 
-N_COMPONENTS = 8
-# Share of the draws that come from the prior.
-PRIOR_WEIGHT = 0.05
-# The climb to the modes ends early: the fit to weighted points does the rest.
-STARTS_PER_TEMPERATURE, CLIMB_STEPS, CLIMB_TOLERANCE = 4, 12, 1e-2
-# Steps of Newton's method where the prior has clusters.
-NEWTON_STEPS = 4
+# Starts of the climb to the modes: the best points at each temperature, and points of the posterior
+# at the temperature at which so many are effective. The climb ends early: the fit to weighted
+# points does the rest.
+STARTS_PER_TEMPERATURE, SPREAD_STARTS, SPREAD_EFFECTIVE = 4, 24, 20.0
+CLIMB_STEPS, FIRST_DAMPING, FARTHEST_MODE = 10, 1.0, 5.0
+# Modes that become components.
+MOST_MODES = 16
 # Share that the modes divide by their Laplace evidence; the rest is divided equally, since the
 # evidence of a curved mode can be far off.
 EVIDENCE_SHARE = 0.7
 # Effective draws of the prior at which they shape half of the first proposal, and the share of it
 # below which they are left out.
 HALF_TRUST, LEAST_TRUST = 20.0, 0.02
-# Points that a proposal is fitted to; the weights are tempered until so many are effective.
-FIT_POINTS, FIT_EFFECTIVE = 2048, 300.0
+# Points that a proposal is fitted to.
+FIT_POINTS = 2048
 # Half width of the window of a component, in standard deviations of the cloud of points.
 WINDOW_WIDTH = 2.0
+
+
+class Fit(NamedTuple):
+    """How a proposal is fitted to weighted points.
+
+    Attributes
+    ----------
+    n_components : int
+        Student t components, beside one at an extreme point.
+    prior_weight : float
+        Share of the draws that come from the prior.
+    n_effective : float
+        Weights are tempered until so many points are effective.
+    reach : float
+        Points count in proportion to (1 + d^2 / k)^reach, d their distance from the mean in
+        standard deviations. 0 is the posterior itself, 1 the proposal that is best for its second
+        moments: a far point makes much of a variance, and draws there are few.
+    """
+
+    n_components: int = 8
+    prior_weight: float = 0.05
+    n_effective: float = 300.0
+    reach: float = 0.5
+
+
+USUAL = Fit()
 
 
 def first_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Mixture:
@@ -64,47 +90,54 @@ def _mode_mixture(points: np.ndarray, log_likelihood: np.ndarray, target: Target
     shares = distinct * np.exp(log_mass - log_mass.max(axis=1, keepdims=True))
     shares = EVIDENCE_SHARE * shares / shares.sum(axis=1, keepdims=True)
     shares += (1.0 - EVIDENCE_SHARE) * distinct / distinct.sum(axis=1, keepdims=True)
-    most = int(distinct.sum(axis=1).max())
+    most = min(int(distinct.sum(axis=1).max()), MOST_MODES)
     rows, best = np.arange(len(shares))[:, None], np.argsort(-shares, axis=1)[:, :most]
     covs = np.linalg.inv(curvature[rows, best])
-    return make_mixture(PRIOR_WEIGHT, shares[rows, best], means[rows, best], covs)
+    return make_mixture(USUAL.prior_weight, shares[rows, best], means[rows, best], covs)
 
 
 def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tuple:
-    """Modes (n_sequences, n_modes, k), the curvature and the log target there."""
-    k = len(points)
-    starts = best_starts(
+    """Modes (n_sequences, n_modes, k), the curvature and the log target there.
+
+    The climb starts at the best points at several temperatures, which crowd around the likeliest
+    regions, at points all over a tempered posterior, which do not, and at the centres of the prior.
+    """
+    best = best_starts(
         np.ascontiguousarray(points.T), -2.0 * log_likelihood, STARTS_PER_TEMPERATURE
     )
-    n, n_starts, _ = starts.shape
-    z = np.moveaxis(latents(target.coordinates, np.moveaxis(starts, 1, 2)), 1, 2)
-    run = evaluations(target.sequences, repeats=n_starts)
-    z, _, _ = climb(z.reshape(n * n_starts, -1), run, target.family, CLIMB_STEPS, CLIMB_TOLERANCE)
-    z = np.moveaxis(z.reshape(n, n_starts, -1), 1, 2)
-    v = np.ascontiguousarray(normal_scores(target.coordinates, z)[:, :k])
-    # The climb took the prior of z for normal; Newton's method towards the mode under the true one.
-    if target.coordinates.components is None:
-        return _newton(v, target, 1)
-    centres = np.repeat(target.coordinates.components.means.T[None], n, axis=0)
-    return _newton(
-        np.concatenate([v, np.moveaxis(starts, 1, 2), centres], axis=2), target, NEWTON_STEPS
-    )
+    spread = systematic(tempered(log_likelihood, SPREAD_EFFECTIVE), SPREAD_STARTS)
+    starts = [np.moveaxis(best, 1, 2), np.moveaxis(points[:, spread], 0, 1)]
+    if target.coordinates.components is not None:
+        centres = target.coordinates.components.means.T
+        starts.append(np.repeat(centres[None], len(spread), axis=0))
+    starts = np.concatenate(starts, axis=2)
+    v, value = _climb(starts, target)
+    return np.moveaxis(v, 1, 2), local_quadratics(v, target)[1], value
 
 
-def _newton(v: np.ndarray, target: Target, n_steps: int) -> tuple:
-    """Modes near v (n_sequences, k, n_modes): as `_modes`, curvature of the last step's start."""
-    value = log_target(v, target)
-    for _ in range(n_steps):
+def _climb(v: np.ndarray, target: Target) -> tuple:
+    """Levenberg-Marquardt on the log target from v (n_sequences, k, n_starts).
+
+    In v, where the prior has no edges: in z a climb would leave its support, and not come back to a
+    mode that leans on its end.
+    """
+    value, damping = log_target(v, target), np.full((len(v), v.shape[2]), FIRST_DAMPING)
+    for _ in range(CLIMB_STEPS):
         gradient, curvature = local_quadratics(v, target)
-        step = np.moveaxis(np.linalg.solve(curvature, gradient[..., None])[..., 0], 1, 2)
-        new_value = log_target(v + step, target)
-        v = np.where((new_value > value)[:, None], v + step, v)
-        value = np.maximum(value, new_value)
-    return np.moveaxis(v, 1, 2), curvature, value
+        diagonal = np.einsum("njaa->nja", curvature)
+        np.einsum("njaa->nja", curvature)[:] += damping[..., None] * diagonal
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        moved = np.clip(v + np.moveaxis(step, 1, 2), -FARTHEST_MODE, FARTHEST_MODE)
+        new_value = log_target(moved, target)
+        better = new_value > value
+        v = np.where(better[:, None], moved, v)
+        value = np.where(better, new_value, value)
+        damping *= np.where(better, 0.2, 8.0)
+    return v, value
 
 
 def next_proposal(
-    v: np.ndarray, log_weights: np.ndarray, target: Target, even: bool = False
+    v: np.ndarray, log_weights: np.ndarray, target: Target, even: bool = False, fit: Fit = USUAL
 ) -> Mixture:
     """Mixtures fitted to weighted points v (n_sequences, k, n_points).
 
@@ -114,24 +147,42 @@ def next_proposal(
     the log target there plus that of a window as wide as the cloud of points, and their mean one
     Newton step away, so that they follow a curved ridge.
     """
-    weights, extreme = tempered(log_weights, FIT_EFFECTIVE), np.argmax(log_weights, axis=1)
+    log_weights = log_weights + fit.reach * log_reach(v, log_weights)
+    weights, extreme = tempered(log_weights, fit.n_effective), np.argmax(log_weights, axis=1)
     extreme = np.take_along_axis(v, extreme[:, None, None], axis=2)
     if v.shape[2] > FIT_POINTS:
         picks = systematic(weights, FIT_POINTS)
         v = np.take_along_axis(v, picks[:, None], axis=2)
         weights = np.full(picks.shape, 1.0 / FIT_POINTS)
-    centred = v - v @ weights[:, :, None]
-    cloud = (centred * weights[:, None]) @ np.swapaxes(centred, 1, 2)
-    size = np.trace(cloud, axis1=1, axis2=2)[:, None, None]
-    cloud = cloud + 1e-9 * (1.0 + size) * np.eye(v.shape[1])
+    centred, cloud = _cloud(v, weights)
     if even:
-        distance = np.einsum("nas,nab,nbs->ns", centred, np.linalg.inv(cloud), centred)
+        distance = _squared_distances(centred, cloud)
         farthest = np.argmax(np.where(weights > 0.0, distance, 0.0), axis=1)
         extreme = np.take_along_axis(v, farthest[:, None, None], axis=2)
-    picks = systematic(weights, N_COMPONENTS)
+    picks = systematic(weights, fit.n_components)
     at = np.concatenate([np.take_along_axis(v, picks[:, None], axis=2), extreme], axis=2)
     gradient, curvature = local_quadratics(at, target)
     covs = np.linalg.inv(curvature + np.linalg.inv(WINDOW_WIDTH**2 * cloud)[:, None])
     means = np.swapaxes(at, 1, 2) + np.einsum("njab,njb->nja", covs, gradient)
-    start = make_mixture(PRIOR_WEIGHT, np.ones(means.shape[:2]), means, covs)
+    start = make_mixture(fit.prior_weight, np.ones(means.shape[:2]), means, covs)
     return fit_mixture(start, v, weights)
+
+
+def _cloud(v: np.ndarray, weights: np.ndarray) -> tuple:
+    """Deviations from the mean, and the covariance (n_sequences, k, k), of weighted points."""
+    centred = v - v @ weights[:, :, None]
+    cov = (centred * weights[:, None]) @ np.swapaxes(centred, 1, 2)
+    size = np.trace(cov, axis1=1, axis2=2)[:, None, None]
+    return centred, cov + 1e-9 * (1.0 + size) * np.eye(v.shape[1])
+
+
+def _squared_distances(centred: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """d' cov^-1 d (n_sequences, n_points) of deviations d (n_sequences, k, n_points)."""
+    return np.sum(centred * (np.linalg.inv(cov) @ centred), axis=1)
+
+
+def log_reach(v: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    """log(1 + d^2 / k) of points v (n_sequences, k, n_points), d in their standard deviations."""
+    weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.log1p(_squared_distances(*_cloud(v, weights)) / v.shape[1])

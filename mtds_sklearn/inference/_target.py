@@ -11,6 +11,7 @@ from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
 from mtds_sklearn.kernels import _particles
+from mtds_sklearn.model._chart import differentiate_only
 from mtds_sklearn.model._latent_prior import (
     Components,
     component_log_densities,
@@ -126,9 +127,11 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     family, coordinates = target.family, target.coordinates
     z = np.moveaxis(latents(coordinates, v), 1, 2).reshape(n * n_points, -1)
     run = evaluations(target.sequences, repeats=n_points)
-    parts = theta_quantities(natural_parameters(family, z), run, family.chart, family.noise_std)
+    loadings = natural_map(family)[0]
+    chart = differentiate_only(family.chart, np.any(loadings != 0.0, axis=1))
+    parts = theta_quantities(natural_parameters(family, z), run, chart, family.noise_std)
     level = level_weights(parts.squared, run.n_observed, family.noise_std, family.noise_dof)
-    jacobian = natural_map(family)[0][family.chart.active] @ coordinates.rotation[:, :k]
+    jacobian = loadings[chart.active] @ coordinates.rotation[:, :k]
     normal = symmetric(parts.normal, len(jacobian))
     slope = np.moveaxis(slopes(coordinates, v), 1, 2)
     gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope

@@ -123,10 +123,22 @@ def make_chart(
                 columns[entry][at[kind].start + natural_place(entry, shape)] = 1.0
     basis = np.stack([*columns.values()], axis=1) if columns else np.zeros((n_natural, 0))
     active = np.flatnonzero(np.any(basis != 0.0, axis=1))
-    starts = [at[kind].start for kind in KINDS] + [n_natural]
-    bounds = tuple(int(b) for b in np.searchsorted(active, starts))
+    bounds = _bounds(active, shape)
     parts = (shape, directions, free, tuple(columns), const, basis, active, bounds)
     return Chart(*parts, gain, n_noise)
+
+
+def differentiate_only(chart: Chart, moved: np.ndarray) -> Chart:
+    """The chart for derivatives in those natural entries alone that are `moved` (bool)."""
+    active = chart.active[moved[chart.active]]
+    return chart._replace(active=active, bounds=_bounds(active, chart.shape))
+
+
+def _bounds(active: np.ndarray, shape: Shape) -> tuple:
+    """Where each of the eight kinds starts in `active`, and its end."""
+    slices = kind_slices(shape).values()
+    starts = [part.start for part in slices] + [max(part.stop for part in slices)]
+    return tuple(int(b) for b in np.searchsorted(active, starts))
 
 
 def n_family_states(chart: Chart) -> int:
