@@ -15,7 +15,7 @@ from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
 from mtds_sklearn.inference._moments import accurate_moments
 from mtds_sklearn.inference._pool import Pool, last_or_resampled, weigh
 from mtds_sklearn.inference._target import local_quadratics, log_target, make_target
-from mtds_sklearn.learning._shapes import quantiles_of, shape_log_density
+from mtds_sklearn.learning._shapes import quantiles_of, shape_density
 from mtds_sklearn.model._latent_prior import (
     Components,
     LatentPrior,
@@ -33,7 +33,7 @@ def skewed_prior(k):
     rotation, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((k, k)))
     r = np.linspace(-20.0, 20.0, 8001)
     shapes = np.array([[0.4, -0.5, 0.4, 0.3], [-0.3, 0.3, -0.6, -0.2]])[:k]
-    densities = [np.exp(shape_log_density(r, shape)) for shape in shapes]
+    densities = [shape_density(r, shape) for shape in shapes]
     return LatentPrior(rotation, np.array([quantiles_of(r, density) for density in densities]))
 
 

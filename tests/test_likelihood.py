@@ -179,6 +179,16 @@ class TestThetaQuantities:
         assert_close(weighted.squared, plain.squared, 1e-14)
 
     @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
+    def test_the_gradient_alone_is_the_same(self, rng, gain):
+        systems = make_systems(rng, Shape(3, 2, 2, 2), gain=gain, free=KINDS)
+        weight = rng.uniform(0.0, 2.0, len(INDEX))
+        arguments = (systems.psi, systems.run, systems.chart, systems.noise_std, weight)
+        both, alone = theta_quantities(*arguments), theta_quantities(*arguments, with_normal=False)
+        assert_close(alone.gradient, both.gradient, 1e-13)
+        assert_close(alone.squared, both.squared, 1e-14)
+        assert alone.normal.shape == (0, both.normal.shape[1])
+
+    @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
     def test_the_matrix_is_the_curvature_where_the_fit_is_perfect(self, rng, gain):
         """Without residuals nothing is left out; in the noise level, where they are as expected."""
         systems = make_systems(rng, Shape(3, 2, 2, 2), gain=gain, free=KINDS)

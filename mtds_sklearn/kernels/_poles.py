@@ -1,14 +1,96 @@
 """Least squares of residuals on the responses of fixed blocks, compiled by numba.
 
 Candidate blocks are scored by how much of the residuals they explain
-(`learning/_initialization.py`). Kept apart from `_recursion.py`, with which it shares no function.
+(`learning/_initialization.py`). Eight sequences are worked on side by side; W, `at` and rows in
+lanes are those of `_recursion`.
 """
 
 import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, choose, fill, load, store
+from mtds_sklearn.kernels._recursion import clear_rows, layout, load_rows, room
 
-@njit(cache=True, nogil=True)
+
+@njit(**LEAF)
+def _load_sequences(W, at, shape, e, offsets, data, ones):
+    """Rows of the sequences e to e + 7, or as many as there are, to the lanes; the longest's."""
+    last = offsets.shape[0] - 2
+    longest = 0
+    for h in range(LANES):
+        i = min(e + h, last)
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    for h in range(LANES):
+        i = min(e + h, last)
+        n_rows = offsets[i + 1] - offsets[i]
+        load_rows(W, at, data, offsets[i], n_rows, ones, h, h + 1)
+        clear_rows(W, at, shape, n_rows, longest, h, h + 1)
+    return longest
+
+
+@njit(**INLINE)
+def _add(W, i, value):
+    store(W, i, load(W, i) + value)
+
+
+@njit(**LEAF)
+def _push_inputs(W, at, S, m, t):
+    """Responses of row t to its own inputs: of both states, and what needs no state."""
+    n_responses = 2 + 2 * m
+    for j in range(m):
+        u = load(W, at.U + t * m + j)
+        _add(W, S + 2 * (2 + 2 * j), u)
+        _add(W, S + 2 * (3 + 2 * j) + 1, u)
+        store(W, S + 2 * (n_responses + 1 + j), u)
+
+
+@njit(**LEAF)
+def _accumulate(W, at, shape, block, longest, S, sums):
+    """Normal equations of one block: for each output w X X' (lower triangle), then w X residual."""
+    m, p = shape[1], shape[2]
+    n_responses, width = 2 + 2 * m, 3 + 3 * m
+    size = width * (width + 1) // 2 + width
+    for i in range(S, S + 2 * width):
+        store(W, i, 0.0)
+    for i in range(sums, sums + p * size):
+        store(W, i, 0.0)
+    store(W, S, 1.0)
+    store(W, S + 3, 1.0)
+    store(W, S + 2 * n_responses, 1.0)
+    for t in range(longest):
+        _push_inputs(W, at, S, m, t)
+        to = sums
+        for o in range(p):
+            root = load(W, at.root + t * p + o)
+            residual = choose(root, load(W, at.Y + t * p + o), fill(0.0))
+            for r in range(width):
+                weighted = root * root * load(W, S + 2 * r)
+                for q in range(r + 1):
+                    _add(W, to + q, weighted * load(W, S + 2 * q))
+                _add(W, to + r + 1, weighted * residual)
+                to += r + 2
+        for r in range(n_responses):
+            a, b = load(W, S + 2 * r), load(W, S + 2 * r + 1)
+            store(W, S + 2 * r, block[0] * a + block[1] * b)
+            store(W, S + 2 * r + 1, block[2] * a + block[3] * b)
+
+
+@njit(**LEAF)
+def _hand_out(W, sums, e, width, normal, right):
+    """Results of one block from the lanes."""
+    for h in range(min(LANES, right.shape[0] - e)):
+        to = sums
+        for o in range(right.shape[1]):
+            for r in range(width):
+                for q in range(r + 1):
+                    value = W[LANES * (to + q) + h]
+                    normal[e + h, o, r, q] = value
+                    normal[e + h, o, q, r] = value
+                right[e + h, o, r] = W[LANES * (to + r + 1) + h]
+                to += r + 2
+
+
+@njit(**JIT)
 def block_normal_equations(entries, residuals, weights, inputs, offsets, normal, right):
     """Normal equations of every (block, sequence, output), on responses to unit states and inputs.
 
@@ -30,32 +112,15 @@ def block_normal_equations(entries, residuals, weights, inputs, offsets, normal,
         right[c, i, o] <- sum_t w X residual.
     """
     m, p = inputs.shape[1], residuals.shape[1]
-    n_responses = 2 + 2 * m
-    width = n_responses + 1 + m
-    S = np.zeros((width, 2))
-    normal[:] = 0.0
-    right[:] = 0.0
-    for c in range(entries.shape[0]):
-        a11, a12, a21, a22 = entries[c, 0], entries[c, 1], entries[c, 2], entries[c, 3]
-        for i in range(offsets.shape[0] - 1):
-            S[:] = 0.0
-            S[0, 0] = 1.0
-            S[1, 1] = 1.0
-            S[n_responses, 0] = 1.0
-            for row in range(offsets[i], offsets[i + 1]):
-                for j in range(m):
-                    S[2 + 2 * j, 0] += inputs[row, j]
-                    S[3 + 2 * j, 1] += inputs[row, j]
-                    S[n_responses + 1 + j, 0] = inputs[row, j]
-                for o in range(p):
-                    w = weights[row, o]
-                    if w == 0.0:
-                        continue
-                    for r in range(width):
-                        right[c, i, o, r] += w * S[r, 0] * residuals[row, o]
-                        for q in range(width):
-                            normal[c, i, o, r, q] += w * S[r, 0] * S[q, 0]
-                for r in range(n_responses):
-                    old = S[r, 0]
-                    S[r, 0] = a11 * old + a12 * S[r, 1]
-                    S[r, 1] = a21 * old + a22 * S[r, 1]
+    width = 3 + 3 * m
+    shape = (0, m, p, 2)
+    at = layout(shape, (offsets[1:] - offsets[:-1]).max() if offsets.shape[0] > 1 else 0, False)
+    S = at.end
+    sums = S + 2 * width
+    W = room(sums + p * (width * (width + 1) // 2 + width))
+    ones = np.ones(p)
+    for e in range(0, offsets.shape[0] - 1, LANES):
+        longest = _load_sequences(W, at, shape, e, offsets, (inputs, residuals, weights), ones)
+        for c in range(entries.shape[0]):
+            _accumulate(W, at, shape, entries[c], longest, S, sums)
+            _hand_out(W, sums, e, width, normal[c], right[c])

@@ -22,7 +22,7 @@ from mtds_sklearn.kernels._lanes import (
     load,
     store,
 )
-from mtds_sklearn.kernels._products import add_products
+from mtds_sklearn.kernels._products import add_gradient, add_products
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
@@ -308,7 +308,7 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
 
 
 @njit(**LEAF)
-def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest):
+def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest, with_normal):
     """Sums over all rows of what `Place` says."""
     p = shape[2]
     begin(W, at, shape)
@@ -316,7 +316,10 @@ def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest):
     step = block_rows(p)
     for t in range(0, longest, step):
         count = sensitivity_rows(W, at, to, shape, gain, entries, bounds, t, min(t + step, longest))
-        add_products(W, to.G, to.residual, entries.columns, count, to.gradient, to.normal)
+        if with_normal:
+            add_products(W, to.G, to.residual, entries.columns, count, to.gradient, to.normal)
+        else:
+            add_gradient(W, to.G, to.residual, entries.columns, count, to.gradient)
 
 
 @njit(**LEAF)
@@ -333,12 +336,15 @@ def _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, n
             weighted += square
         for r in range(n_active):
             gradient[e + h, r] = scale * W[LANES * (to.gradient + r) + h]
+        seen = weight[e + h] * W[LANES * to.seen + h]
+        for r in range(bounds[7], bounds[8]):
+            gradient[e + h, r] += scale * weighted - seen
+        if normal.shape[0] == 0:
+            continue
         for r in range(n_active * (n_active + 1) // 2):
             normal[e + h, r] = scale * W[LANES * (to.normal + r) + h]
         for r in range(bounds[7], bounds[8]):
-            seen = W[LANES * to.seen + h]
-            gradient[e + h, r] += scale * weighted - weight[e + h] * seen
-            normal[e + h, r * (r + 1) // 2 + r] += weight[e + h] * 2.0 * seen
+            normal[e + h, r * (r + 1) // 2 + r] += 2.0 * seen
 
 
 @njit(**JIT)
@@ -352,7 +358,8 @@ def gauss_newton_theta(
     the residuals: sse (E, p) <- their sums of weighted squares, gradient (E, n_active)
     <- weight G' R^-1 r = weight d log p(y | psi) / d psi, normal (E, n_active (n_active + 1) / 2)
     <- weight G' R^-1 G, its lower triangle row by row, for weight (E,) >= 0. The noise entry gets
-    its exact gradient and its Fisher information, 2 per observed value.
+    its exact gradient and its Fisher information, 2 per observed value. With room for no matrix,
+    normal (0, ..), only the gradient is computed, which takes a fraction of the time.
     """
     entries = describe(active, bounds, shape, gain)
     at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, True)
@@ -360,5 +367,6 @@ def gauss_newton_theta(
     W = room(to.end)
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision)
-        _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest)
+        with_normal = normal.shape[0] > 0
+        _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest, with_normal)
         _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, normal)

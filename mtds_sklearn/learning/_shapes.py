@@ -42,14 +42,13 @@ FARTHEST_R, N_GRID = 20.0, 2001
 LEAST_SLOPE = 1e-6
 
 
-def shape_log_density(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """log p(r | shape) of r, broadcast against shapes (..., 4)."""
-    pieces = np.log1p(-FLOOR) + _two_piece(r, shape)
-    return np.logaddexp(pieces, np.log(FLOOR) + log_normal_density(r))
+def shape_density(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """p(r | shape) of r, broadcast against shapes (..., 4)."""
+    return (1.0 - FLOOR) * np.exp(_two_piece(r, shape)) + FLOOR * np.exp(log_normal_density(r))
 
 
 def _two_piece(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Log density without the floor."""
+    """Log density of r without the floor, broadcast against shapes (..., 4)."""
     location, log_left, log_right, log_power = np.moveaxis(shape, -1, 0)
     left, right = np.sqrt(2.0) * np.exp(log_left), np.sqrt(2.0) * np.exp(log_right)
     power = 2.0 * np.exp(log_power)
@@ -75,11 +74,8 @@ def predictive_quantiles(
     """
     shapes, probabilities = likely_shapes(mean, std, weights)
     grid = FARTHEST_R * np.sinh(np.linspace(-4.0, 4.0, N_GRID)) / np.sinh(4.0)
-    density = sum(
-        share * np.exp(shape_log_density(grid, shape))
-        for share, shape in zip(probabilities, shapes, strict=True)
-        if share > LEAST_WEIGHT
-    )
+    kept = probabilities > LEAST_WEIGHT
+    density = probabilities[kept] @ shape_density(grid, shapes[kept, None])
     return stretch * quantiles_of(grid, density)
 
 

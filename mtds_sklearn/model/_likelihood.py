@@ -208,6 +208,7 @@ class ThetaQuantities(NamedTuple):
         Not multiplied by the weight of the evaluation.
     gradient : ndarray of shape (n_evaluations, n_active)
     normal : ndarray of shape (n_evaluations, n_active (n_active + 1) / 2)
+        Empty, (0, ..), where it was not asked for.
     """
 
     squared: np.ndarray
@@ -221,8 +222,9 @@ def theta_quantities(
     chart: Chart,
     noise_std: np.ndarray,
     weight: np.ndarray | None = None,
+    with_normal: bool = True,
 ) -> ThetaQuantities:
-    """Gradient and Gauss-Newton matrix of log p(y | psi) in the active natural entries.
+    """Gradient and, if asked for, Gauss-Newton matrix of log p(y | psi) in the active entries.
 
     Each evaluation's are multiplied by its weight (n_evaluations,), one if None.
     """
@@ -230,7 +232,7 @@ def theta_quantities(
     out = ThetaQuantities(
         np.empty((count, chart.shape.n_outputs)),
         np.empty((count, n_active)),
-        np.empty((count, n_active * (n_active + 1) // 2)),
+        np.empty((count if with_normal else 0, n_active * (n_active + 1) // 2)),
     )
     weight = np.ones(count) if weight is None else weight
     setting = (
