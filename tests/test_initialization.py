@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import reference
@@ -265,3 +267,15 @@ def test_residuals_are_zero_where_nothing_is_observed(rng):
     assert np.any(residuals == 0.0)
     posterior = make_posterior(rng, len(RAGGED), 2)
     assert not np.allclose(residuals_at(sequences, family, posterior.mean), residuals)
+
+
+def test_memory_to_find_a_block_grows_no_faster_than_the_data(rng):
+    def peak(n_sequences):
+        rows = make_rows(rng, (3,) * n_sequences, n_inputs=1)
+        tracemalloc.start()
+        find_block(rows, rows.outputs, single=False)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(4000) < 6.0 * peak(1000)

@@ -117,7 +117,8 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     coefficients = coefficients[..., : 2 + 2 * left.inputs.shape[1]]
     coefficients = coefficients.reshape(*coefficients.shape[:2], -1, 2)
     p = residuals.shape[1]
-    direction = np.linalg.svd(np.moveaxis(coefficients, 1, 0).reshape(p, -1))[0][:, 0]
+    flat = np.moveaxis(coefficients, 1, 0).reshape(p, -1)
+    direction = np.linalg.svd(flat, full_matrices=False)[0][:, 0]
     direction *= np.sign(direction[np.argmax(np.abs(direction))])
     along = np.einsum("o,iowc->iwc", direction, coefficients)
     across = np.einsum("oj,iowc->jiwc", complement(direction), coefficients)

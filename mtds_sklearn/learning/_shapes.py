@@ -34,6 +34,8 @@ QUADRATURE_NODES = 5
 DIFFERENCE, NEWTON_STEPS, HALVINGS = 0.05, 30, 12
 # Importance sampling of shapes around it: draws of a round, and rounds.
 N_DRAWS, N_ROUNDS, DEGREES_OF_FREEDOM = 256, 2, 6
+# Values of densities that are held at once.
+MOST_VALUES = 500_000
 # Draws of less than this share of the weight are left out of the average.
 LEAST_WEIGHT = 1e-4
 # Where the averaged density is computed: r = +-FARTHEST_R at most, closer together near zero.
@@ -86,10 +88,17 @@ def likely_shapes(mean: np.ndarray, std: np.ndarray, weights: np.ndarray | None 
     log_old, share = log_normal_density(r), share / share.sum()
     weights = np.ones(len(r)) if weights is None else weights
 
-    def log_posterior(shapes):
+    def some(shapes):
         ratio = np.exp(_two_piece(r, shapes[:, None, None]) - log_old) @ share
         log_likelihood = np.log(FLOOR + (1.0 - FLOOR) * ratio) @ weights
         return log_likelihood - 0.5 * np.sum(shapes**2, axis=1)
+
+    at_once = max(1, MOST_VALUES // r.size)
+
+    def log_posterior(shapes):
+        return np.concatenate(
+            [some(shapes[i : i + at_once]) for i in range(0, len(shapes), at_once)]
+        )
 
     return _sample(log_posterior, *_mode(log_posterior))
 
