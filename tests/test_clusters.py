@@ -13,14 +13,12 @@ from mtds_sklearn.estimators._known_family import _recall
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.inference._target import make_target
 from mtds_sklearn.learning._clusters import implied_quadratics, quadratics_at, with_components
-from mtds_sklearn.learning._components import belongings
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._latent_prior import (
     NODES,
     LatentPrior,
     latents_of,
     log_prior_density,
-    no_components,
     scores_of,
     standard_prior,
 )
@@ -89,41 +87,41 @@ def test_quadratics_touch_the_log_likelihood(rng):
             np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-def test_scores_that_are_not_fitted_are_integrated_out(rng):
-    posterior = make_posterior(rng, 4, 3)
-    posterior = posterior._replace(factor=0.5 * posterior.factor)
-    prior = standard_prior(3)
-    whole = implied_quadratics(prior, posterior, 3, np.ones(4))
-    part = implied_quadratics(prior, posterior, 2, np.ones(4))
-    all_, first = belongings(no_components(3), whole), belongings(no_components(2), part)
-    assert_close(first.log_evidence, all_.log_evidence, 1e-9)
-    assert_close(first.mean, all_.mean[..., :2], 1e-9)
-    assert_close(first.cov, all_.cov[..., :2, :2], 1e-9)
-
-
 # -------------------------------------------------------------------------------- components
 
 
 def clustered_posterior(rng, n=60):
     mean = np.where(np.arange(n) % 2, 1.0, -1.0)[:, None] * [1.0, 0.8, 0.0]
-    mean = mean + 0.1 * rng.standard_normal((n, 3))
-    return TaskPosterior(mean, np.tile(np.diag([0.1, 0.1, 0.95]), (n, 1, 1)))
+    mean = mean + 0.1 * rng.standard_normal((n, 3)) * [1.0, 1.0, 0.0]
+    return TaskPosterior(mean, np.tile(np.diag([0.1, 0.1, 1.0]), (n, 1, 1)))
 
 
-def three_coordinates():
-    """The first two coordinates are fitted, the third is not."""
+def three_coordinates(rng):
+    """The first two coordinates are fitted and move something; a family and its prior."""
+    family = make_family(rng, (2, 0, 1), 3)
+    family.loadings[:, 2] = 0.0
     prior = standard_prior(3)
     prior.quantiles[:2] = 1.1 * NODES
-    return prior
+    return prior, family
 
 
-def test_components_leave_other_coordinates_alone(rng):
-    prior = with_components(three_coordinates(), None, clustered_posterior(rng))
+def test_components_leave_coordinates_alone_that_move_nothing(rng):
+    prior = with_components(*three_coordinates(rng), clustered_posterior(rng))
     n = len(prior.components.means)
     assert n == 2
     assert_close(np.sort(prior.components.means[:, 0]), np.array([-1.0, 1.0]) / 1.1, 0.1)
     assert_close(prior.components.means[:, 2], np.zeros(n))
     assert_close(prior.components.factors[:, 2], np.tile([0.0, 0.0, 1.0], (n, 1)))
+
+
+def test_coordinates_that_move_something_come_first(rng):
+    prior, family = three_coordinates(rng)
+    order = [2, 0, 1]
+    turned = prior._replace(rotation=prior.rotation[:, order], quantiles=prior.quantiles[order])
+    known = clustered_posterior(rng)
+    z = rng.standard_normal((20, 3))
+    expected = log_prior_density(with_components(prior, family, known), z)
+    assert_close(log_prior_density(with_components(turned, family, known), z), expected, 1e-8)
 
 
 def test_sequences_without_observations_tell_of_no_cluster(rng):
@@ -132,14 +130,16 @@ def test_sequences_without_observations_tell_of_no_cluster(rng):
         np.concatenate([known.mean, np.zeros((90, 3))]),
         np.concatenate([known.factor, np.tile(np.eye(3), (90, 1, 1))]),
     )
-    expected = with_components(three_coordinates(), None, known)
-    found = with_components(three_coordinates(), None, empty)
+    prior, family = three_coordinates(rng)
+    expected = with_components(prior, family, known)
+    found = with_components(prior, family, empty)
     for one, other in zip(found.components, expected.components, strict=True):
         assert_close(one, other)
 
 
 def test_nothing_fitted_has_no_components(rng):
-    assert with_components(standard_prior(3), None, clustered_posterior(rng)).components is None
+    family = three_coordinates(rng)[1]
+    assert with_components(standard_prior(3), family, clustered_posterior(rng)).components is None
 
 
 # --------------------------------------------------------------------------------- estimators

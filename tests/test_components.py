@@ -5,15 +5,14 @@ import pytest
 import reference
 from systems import assert_close
 
-from mtds_sklearn.learning._components import (
-    Quadratics,
-    belongings,
+from mtds_sklearn.learning._component_choice import (
+    Places,
+    approach,
     fit_components,
     gains_left_out,
-    run_em,
-    widened,
     without_empty,
 )
+from mtds_sklearn.learning._components import Quadratics, belongings, run_em, widened
 from mtds_sklearn.model._latent_prior import Components
 
 
@@ -150,6 +149,21 @@ def test_the_evidence_rises(rng):
     assert np.all(np.diff(values) > -0.05)  # what the prior of the components may cost
 
 
+@pytest.mark.parametrize("std", [1e-9, 1e-6, 1e3])
+def test_numbers_do_not_break(rng, std):
+    """Known to nine digits in one direction and to none in another, all alike, or of one place."""
+    n = 20
+    for x in (rng.standard_normal((n, 3)), np.tile(rng.standard_normal(3), (n, 1))):
+        stiffness = np.zeros((n, 1, 3, 3))
+        stiffness[:, 0, 0, 0], stiffness[:, 0, 1, 1] = std**-2.0, 1.0
+        pull = np.einsum("njab,nb->nja", stiffness, x)
+        quadratics = Quadratics(np.zeros((n, 1)), pull, stiffness, np.ones(n))
+        start = some_components(rng, 3)
+        found = run_em(start, quadratics, 60)
+        assert all(np.isfinite(part).all() for part in (*found, *belongings(found, quadratics)))
+        fit_components(quadratics)
+
+
 def test_sequences_that_count_twice_are_two(rng):
     quadratics, _ = clusters(rng, n=12)
     components = some_components(rng)
@@ -166,11 +180,40 @@ def test_empty_components_go_and_what_was_seen_near_them(rng):
     components = Components(weights, far, np.tile(0.1 * np.eye(2), (3, 1, 1)))
     near = Quadratics(*(np.repeat(part, 4, axis=1) for part in quadratics[:3]), np.ones(20))
     near.level[:] = np.arange(4.0)
-    kept, seen = without_empty(components, near)
+    at = rng.standard_normal((20, 4, 2))
+    kept, places = without_empty(components, Places(at, near.level, near))
     assert_close(kept.means, far[[0, 2]])
     assert_close(kept.weights, weights[[0, 1, 3]] / 0.98)
-    assert_close(seen.level[0], np.array([0.0, 1.0, 3.0]))
-    assert without_empty(components, quadratics)[1].level.shape == (20, 1)
+    assert_close(places.quadratics.level[0], np.array([0.0, 1.0, 3.0]))
+    assert_close(places.at, at[:, [0, 1, 3]])
+
+
+def test_places_never_go_downhill_and_come_to_the_modes(rng):
+    """Of a likelihood that is steep on one side and flat on the other, where Newton's step lies."""
+    components = Components(np.array([0.5, 0.5]), np.array([[1.0]]), np.array([[[3.0]]]))
+
+    def likelihood(v):
+        return -np.exp(3.0 * (v - 1.0)) + v
+
+    def look_again(at):
+        v = at[..., 0]
+        gradient, stiffness = 1.0 - 3.0 * np.exp(3.0 * (v - 1.0)), 9.0 * np.exp(3.0 * (v - 1.0))
+        level = likelihood(v) - gradient * v - 0.5 * stiffness * v**2
+        pull = (gradient + stiffness * v)[..., None]
+        return Quadratics(level, pull, stiffness[..., None, None], np.ones(len(v)))
+
+    def joint(at):
+        prior = np.stack([at[:, 0, 0] ** 2, ((at[:, 1, 0] - 1.0) / 3.0) ** 2], axis=1)
+        return likelihood(at[..., 0]) - 0.5 * prior
+
+    at = rng.uniform(-8.0, 2.0, (10, 2, 1))
+    places = Places(at, np.ones((10, 2)), look_again(at))
+    for _ in range(25):
+        before, places = joint(places.at), approach(components, places, look_again)
+        assert np.all(joint(places.at) >= before - 1e-12)
+    grid = np.repeat(np.linspace(-3.0, 3.0, 6001)[:, None, None], 2, axis=1)
+    best = grid[np.argmax(joint(grid), axis=0), 0, 0]
+    np.testing.assert_allclose(places.at[..., 0], np.tile(best, (10, 1)), atol=0.01)
 
 
 # ----------------------------------------------------------------------------------------- how many
@@ -211,6 +254,6 @@ def test_places_are_looked_at_again_where_components_are(rng):
 
     assert fit_components(quadratics, look_again) is not None
     assert set(asked) == {(60, 3, 2)}
-    nothing = known_points(rng.standard_normal((60, 2)), 1.0)
+    nothing = known_points(np.sqrt(2.0) * rng.standard_normal((60, 2)), 1.0)
     says_nothing = at_three_places(nothing)
     assert fit_components(quadratics, lambda at: says_nothing) is None

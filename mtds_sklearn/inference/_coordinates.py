@@ -59,13 +59,17 @@ def coordinates_of(family: Family) -> Coordinates:
     if not bent.any() and prior.components is None:
         # A normal prior looks the same from all sides: turn to where the loadings' null space is.
         rotation = np.linalg.svd(loadings)[2].T
-    size = np.linalg.norm(loadings @ rotation, axis=0)
-    still = size <= NEGLIGIBLE * size.max(initial=0.0)
-    order = np.argsort(still, kind="stable")
+    order, n_moving = moving_first(loadings @ rotation)
     tables = tuple((i, prior.quantiles[d]) for i, d in enumerate(order) if bent[d])
-    n_moving = max(1, int(np.sum(~still)))
     components = _marginal(prior.components, order[:n_moving])
     return Coordinates(rotation[:, order], tables, n_moving, components)
+
+
+def moving_first(loadings: np.ndarray) -> tuple:
+    """Order of the columns (n_rows, k) with those last that are zero; and how many others."""
+    size = np.linalg.norm(loadings, axis=0)
+    still = size <= NEGLIGIBLE * size.max(initial=0.0)
+    return np.argsort(still, kind="stable"), max(1, int(np.sum(~still)))
 
 
 def _marginal(components: Components | None, chosen: np.ndarray) -> Components | None:

@@ -8,9 +8,11 @@ sequence. Scores whose distribution is not fitted are integrated out under N(0, 
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn.inference._coordinates import moving_first
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._target import Target, local_quadratics, log_likelihoods, make_target
-from mtds_sklearn.learning._components import MOST_SEQUENCES, Quadratics, fit_components
+from mtds_sklearn.learning._component_choice import fit_components
+from mtds_sklearn.learning._components import Quadratics
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._latent_prior import (
     Components,
@@ -20,7 +22,10 @@ from mtds_sklearn.model._latent_prior import (
     scores_of,
     table_slopes,
 )
-from mtds_sklearn.model._task_map import Family
+from mtds_sklearn.model._task_map import Family, natural_map
+
+# Of more sequences than this a part is looked at.
+MOST_SEQUENCES = 500
 
 
 def with_components(
@@ -35,7 +40,7 @@ def with_components(
     Parameters
     ----------
     prior : LatentPrior
-        Independent coordinates, those that were fitted before the others.
+        Independent coordinates.
     family : Family
     posterior : TaskPosterior
         Of the sequences under N(0, I).
@@ -44,15 +49,16 @@ def with_components(
     sequences : PackedSequences or None
         Standardised; None: they are not kept, and the posteriors have to do.
     """
-    n_fitted = int(bent_coordinates(prior).sum())
-    seen = np.flatnonzero(np.any(posterior.mean != 0.0, axis=1))  # of others nothing was observed
-    if n_fitted == 0:
+    if not bent_coordinates(prior).any():
         return prior
+    order, n_moving = moving_first(natural_map(family)[0] @ prior.rotation)
+    prior = prior._replace(rotation=prior.rotation[:, order], quantiles=prior.quantiles[order])
+    seen = np.flatnonzero(np.any(posterior.mean != 0.0, axis=1))  # of others nothing was observed
     if len(seen) > MOST_SEQUENCES:
         seen = seen[np.linspace(0, len(seen) - 1, MOST_SEQUENCES).astype(int)]
     count = np.ones(len(seen)) if weights is None else weights[seen]
     known = TaskPosterior(posterior.mean[seen], posterior.factor[seen])
-    quadratics = implied_quadratics(prior, known, n_fitted, count)
+    quadratics = implied_quadratics(prior, known, n_moving, count)
     look_again = None
     if sequences is not None:
         part = with_gap_weights(select_sequences(sequences, seen), family)
@@ -66,9 +72,9 @@ def with_components(
 
 
 def implied_quadratics(
-    prior: LatentPrior, posterior: TaskPosterior, n_fitted: int, weights: np.ndarray
+    prior: LatentPrior, posterior: TaskPosterior, n_scores: int, weights: np.ndarray
 ) -> Quadratics:
-    """Quadratics in the first scores that N(mean, cov), the posteriors under N(z; 0, I), imply.
+    """Quadratics that N(mean, cov), the posteriors under N(z; 0, I), imply in the first scores.
 
     At the mean the gradient of the log likelihood is the mean, and minus its Hessian cov^-1 - I.
     Levels are those without the constant that all places have in common.
@@ -82,25 +88,22 @@ def implied_quadratics(
     stiffness *= slope[:, :, None] * slope[:, None]
     gradient = slope * (posterior.mean @ prior.rotation)
     level = np.zeros(len(v))
-    parts = _expanded(level[:, None], gradient[:, None], stiffness[:, None], v[:, None])
-    return Quadratics(*_integrated(*parts, n_fitted), weights)
+    some = slice(n_scores)
+    parts = gradient[:, None, some], stiffness[:, None, some, some], v[:, None, some]
+    return Quadratics(*_expanded(level[:, None], *parts), weights)
 
 
 def quadratics_at(at: np.ndarray, target: Target, weights: np.ndarray) -> Quadratics:
-    """Quadratics of the log likelihoods at scores (n_sequences, n_places, n_fitted)."""
-    n, n_places, n_fitted = at.shape
-    k = target.coordinates.n_moving
-    v = np.zeros((n, n_places, k))
-    v[..., :n_fitted] = at
-    level = np.empty((n, n_places))
-    gradient, stiffness = np.empty((n, n_places, k)), np.empty((n, n_places, k, k))
-    for j in range(n_places):
-        point = np.ascontiguousarray(v[:, j, :, None])
+    """Quadratics of the log likelihoods at scores (n_sequences, n_places, n_moving)."""
+    level, gradient = np.empty(at.shape[:2]), np.empty(at.shape)
+    stiffness = np.empty((*at.shape, at.shape[2]))
+    for j in range(at.shape[1]):
+        point = np.ascontiguousarray(at[:, j, :, None])
         level[:, j] = log_likelihoods(point, target)[:, 0]
         slope, curvature = local_quadratics(point, target)
-        gradient[:, j], stiffness[:, j] = slope[:, 0] + v[:, j], curvature[:, 0] - np.eye(k)
-    parts = _expanded(level, gradient, stiffness, v)
-    return Quadratics(*_integrated(*parts, n_fitted), weights)
+        gradient[:, j] = slope[:, 0] + at[:, j]
+        stiffness[:, j] = curvature[:, 0] - np.eye(at.shape[2])
+    return Quadratics(*_expanded(level, gradient, stiffness, at), weights)
 
 
 def _expanded(level, gradient, stiffness, v) -> tuple:
@@ -110,26 +113,11 @@ def _expanded(level, gradient, stiffness, v) -> tuple:
     return level, gradient + bent, stiffness
 
 
-def _integrated(level, pull, stiffness, n_fitted: int) -> tuple:
-    """Quadratics in the first scores, with the others integrated out under N(0, I)."""
-    if n_fitted == pull.shape[2]:
-        return level, pull, stiffness
-    first, rest = slice(None, n_fitted), slice(n_fitted, None)
-    precision = stiffness[..., rest, rest] + np.eye(pull.shape[2] - n_fitted)
-    across = np.linalg.solve(precision, stiffness[..., rest, first])
-    mean = np.linalg.solve(precision, pull[..., rest, None])[..., 0]
-    level = level + 0.5 * np.sum(mean * pull[..., rest], axis=2)
-    level = level - 0.5 * np.linalg.slogdet(precision)[1]
-    between = stiffness[..., first, rest]
-    pull = pull[..., first] - np.einsum("njab,njb->nja", between, mean)
-    return level, pull, stiffness[..., first, first] - between @ across
-
-
 def _padded(components: Components, prior: LatentPrior) -> Components:
     """The components with N(0, I) in the scores that come after theirs."""
-    (n, fitted), k = components.means.shape, len(prior.rotation)
+    (n, moving), k = components.means.shape, len(prior.rotation)
     means, factors = np.zeros((n, k)), np.tile(np.eye(k), (n, 1, 1))
-    means[:, :fitted], factors[:, :fitted, :fitted] = components.means, components.factors
+    means[:, :moving], factors[:, :moving, :moving] = components.means, components.factors
     return Components(components.weights, means, factors)
 
 

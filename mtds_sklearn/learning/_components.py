@@ -16,30 +16,22 @@ With responsibilities r_ij ~ w_j e_ij, weights, means and covariances of (u_ij, 
 the next step: a mixture fitted to what is known of points, not to points ("extreme deconvolution";
 Bovy, Hogg & Roweis 2011). Covariances that go to zero would do so ever more slowly, so that steps
 in their logarithm are lengthened while the evidence rises (Salakhutdinov & Roweis 2003).
-
-How many Gaussians there are, none to begin with, is decided by the evidence of sequences left out.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.cluster.vq import ClusterError, kmeans2
 from scipy.special import logsumexp
 
-from mtds_sklearn.model._latent_prior import Components, no_components
+from mtds_sklearn.model._latent_prior import Components
 
-NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16)
-# A component needs so many sequences; more than so many sequences are not looked at.
-SEQUENCES_EACH, MOST_SEQUENCES = 4, 500
-N_FOLDS, N_STARTS, START_STEPS, FOLD_STEPS = 5, 3, 30, 15
-# Rounds in which quadratics are taken where the components say, and steps of EM in each.
-ROUNDS, ROUND_STEPS = 4, 15
-# Gain of evidence, in standard errors over sequences, from which more components are used.
-LEAST_GAIN = 2.0
 # Sequences that the prior is worth: in N(0, I), in every component, and with the covariance that
-# components have on average, of which k + 2 are LEAST_STD wide. Means are N(0, I) a priori.
-BASE_COUNT, SHARE_COUNT, TIE_COUNT, LEAST_STD = 1.0, 0.5, 2.0, 0.03
+# components have on average. Means are N(0, I) a priori.
+BASE_COUNT, SHARE_COUNT, TIE_COUNT = 1.0, 0.5, 2.0
+# How narrow and wide a component may be in any direction.
+LEAST_STD, MOST_STD = 0.01, 10.0
+# Least precision, as a share of that in all directions together.
+ROUNDING = 1e-12
 # Factors of the length of a step after one that helped, and the longest.
 LENGTHEN, LONGEST = 1.5, 30.0
 
@@ -87,6 +79,9 @@ def belongings(components: Components, quadratics: Quadratics) -> Belongings:
     precisions = np.swapaxes(inverse, 1, 2) @ inverse
     pulls = np.einsum("jab,jb->ja", precisions, means)
     precision, pull = precisions + quadratics.stiffness, pulls + quadratics.pull
+    # Where a sequence is known to ten digits in one direction, rounding must not hide the others.
+    size = np.trace(precision, axis1=2, axis2=3)[..., None, None]
+    precision = precision + ROUNDING * size * np.eye(k)
     cov = np.linalg.inv(precision)
     mean = np.einsum("njab,njb->nja", cov, pull)
     log_det = np.linalg.slogdet(precision)[1] + 2.0 * np.log(np.abs(np.linalg.det(factors)))
@@ -108,9 +103,7 @@ def em_step(components: Components, found: Belongings, weights: np.ndarray) -> C
     gap = mean - centre
     scatter = np.einsum("nj,njab->jab", share, found.cov[:, 1:])
     scatter += np.einsum("nj,nja,njb->jab", share, gap, gap)
-    n_least = len(eye) + 2.0
-    typical = scatter.sum(axis=0) + n_least * LEAST_STD**2 * eye
-    typical /= count.sum() + n_least
+    typical = scatter.sum(axis=0) / max(count.sum(), 1.0) + LEAST_STD**2 * eye
     covs = (scatter + TIE_COUNT * typical) / (count + TIE_COUNT)[:, None, None]
     shares = np.append(base + BASE_COUNT, count + SHARE_COUNT)
     return Components(shares / shares.sum(), centre, np.linalg.cholesky(covs))
@@ -122,18 +115,19 @@ def run_em(components: Components, quadratics: Quadratics, n_steps: int) -> Comp
     here = belongings(components, quadratics)
     for _ in range(n_steps):
         step = em_step(components, here, weights)
-        value = _log_evidence(here, weights)
+        value = total_log_evidence(here, weights)
         if len(step.means) == 0:
             return step
         longer = step._replace(factors=_beyond(components.factors, step.factors, length))
         there = belongings(longer, quadratics)
-        if length > 1.0 and not _log_evidence(there, weights) > value:
+        if length > 1.0 and not total_log_evidence(there, weights) > value:
             length, longer, there = 1.0, step, belongings(step, quadratics)
         components, here, length = longer, there, min(LENGTHEN * length, LONGEST)
     return components
 
 
-def _log_evidence(belongings: Belongings, weights: np.ndarray) -> float:
+def total_log_evidence(belongings: Belongings, weights: np.ndarray) -> float:
+    """Log evidence of all sequences, each as often as it counts."""
     return float(logsumexp(belongings.log_evidence, axis=1) @ weights)
 
 
@@ -147,109 +141,22 @@ def _beyond(old: np.ndarray, new: np.ndarray, length: float) -> np.ndarray:
     values = np.clip(length * np.log(np.maximum(values, 1e-12)), -6.0, 6.0)
     half = old @ (axes * np.exp(0.5 * values)[:, None])
     covs = half @ np.swapaxes(half, 1, 2)
-    size = np.trace(covs, axis1=1, axis2=2)[:, None, None] / covs.shape[1]
-    return np.linalg.cholesky(covs + 1e-9 * size * np.eye(covs.shape[1]))
+    values, axes = np.linalg.eigh(covs)
+    values = np.clip(values, LEAST_STD**2, MOST_STD**2)
+    return np.linalg.cholesky((axes * values[:, None]) @ np.swapaxes(axes, 1, 2))
 
 
-def start_components(quadratics: Quadratics, n: int, seed: int) -> Components | None:
-    """Components at clusters of the posterior means under N(0, I) (k-means++)."""
-    k = quadratics.pull.shape[-1]
-    found = belongings(no_components(k), quadratics)
-    v = found.mean[:, 0]
-    try:
-        _, label = kmeans2(v, n, minit="++", missing="raise", rng=np.random.default_rng(seed))
-    except ClusterError:  # a cluster without points
-        return None
-    share = np.eye(n)[label]
-    alike = Belongings(
-        np.log(np.maximum(np.column_stack([np.full(len(v), 0.1), share]), 1e-9)),
-        np.repeat(found.mean, 1 + n, axis=1),
-        np.repeat(found.cov, 1 + n, axis=1),
-    )
-    wide = Components(np.ones(1 + n), np.zeros((n, k)), np.tile(np.eye(k), (n, 1, 1)))
-    return em_step(wide, alike, quadratics.weights)
+def holding(components: Components, weights: np.ndarray) -> np.ndarray:
+    """Which of N(0, I), the first, and the components hold a sequence, bool (1 + J,); it always."""
+    n = weights.sum() + BASE_COUNT + SHARE_COUNT * len(components.means)
+    return np.append(True, n * components.weights[1:] - SHARE_COUNT >= 1.0)
 
 
-def gains_left_out(components: Components, quadratics: Quadratics) -> np.ndarray:
-    """What components, learned without it, add to the log evidence of every sequence.
-
-    Where components stand is taken from all; what they hold is learned anew.
-    """
-    gains = np.empty(len(quadratics.weights))
-    for fold in range(N_FOLDS):
-        held = np.arange(len(gains)) % N_FOLDS == fold
-        kept, left = (
-            Quadratics(*(part[chosen] for part in quadratics)) for chosen in (~held, held)
-        )
-        learned = run_em(components, kept, FOLD_STEPS)
-        log_evidence = belongings(learned, left).log_evidence
-        alone = log_evidence[:, 0] - np.log(learned.weights[0])
-        gains[held] = left.weights * (logsumexp(log_evidence, axis=1) - alone)
-    return gains
-
-
-def fit_components(
-    quadratics: Quadratics, look_again: Callable[[np.ndarray], Quadratics] | None = None
-) -> Components | None:
-    """The mixture that says most of sequences left out; None if that is N(0, I).
-
-    Parameters
-    ----------
-    quadratics : Quadratics
-        Near the posterior of every sequence under N(0, I).
-    look_again : callable or None
-        Quadratics near given scores (n_sequences, 1 + J, k); None: those above have to do.
-    """
-    components = _best_number(quadratics)
-    if components is None:
-        return None
-    if look_again is not None:
-        for _ in range(ROUNDS):
-            at = belongings(components, quadratics).mean
-            quadratics = look_again(at)
-            components = run_em(components, quadratics, ROUND_STEPS)
-            components, quadratics = without_empty(components, quadratics)
-        if not _worth_it(gains_left_out(components, quadratics)):
-            return None
-    return widened(components, quadratics)
-
-
-def _best_number(quadratics: Quadratics) -> Components | None:
-    """The number whose components say more of sequences left out than any smaller number's."""
-    best, most, falls = None, np.zeros(len(quadratics.weights)), 0
-    for n in NUMBERS:
-        if SEQUENCES_EACH * n > len(most) or falls == 2:
-            break
-        starts = (start_components(quadratics, n, seed) for seed in range(N_STARTS))
-        tried = [run_em(start, quadratics, START_STEPS) for start in starts if start is not None]
-        if not tried:
-            continue
-        components = max(
-            tried, key=lambda c: _log_evidence(belongings(c, quadratics), quadratics.weights)
-        )
-        components, _ = without_empty(components, quadratics)
-        gains = gains_left_out(components, quadratics)
-        if _worth_it(gains - most):
-            best, most, falls = components, gains, 0
-        else:
-            falls += 1
-    return best
-
-
-def without_empty(components: Components, quadratics: Quadratics) -> tuple:
-    """Components that hold at least one sequence, and the quadratics near them."""
-    n = quadratics.weights.sum() + BASE_COUNT + SHARE_COUNT * len(components.means)
-    full = np.append(True, n * components.weights[1:] - SHARE_COUNT >= 1.0)
-    weights = components.weights[full]
-    parts = components.means[full[1:]], components.factors[full[1:]]
-    if quadratics.level.shape[1] > 1:
-        near = (part[:, full] for part in quadratics[:3])
-        quadratics = Quadratics(*near, quadratics.weights)
-    return Components(weights / weights.sum(), *parts), quadratics
-
-
-def _worth_it(gains: np.ndarray) -> bool:
-    return gains.sum() > LEAST_GAIN * np.sqrt(len(gains)) * gains.std()
+def some_of(components: Components, chosen: np.ndarray) -> Components:
+    """N(0, I) and some of the components, chosen (1 + J,)."""
+    weights = components.weights[chosen]
+    parts = components.means[chosen[1:]], components.factors[chosen[1:]]
+    return Components(weights / weights.sum(), *parts)
 
 
 def widened(components: Components, quadratics: Quadratics) -> Components:

@@ -36,7 +36,7 @@ def fit_prior(
     relevant: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> LatentPrior:
-    """p(z) for a learned family; coordinates that are fitted come first.
+    """p(z) for a learned family.
 
     Parameters
     ----------
@@ -59,10 +59,9 @@ def fit_prior(
     fitted = (np.mean(std**2, axis=0) < MOST_UNCERTAIN) & (sizes > NEGLIGIBLE * sizes.max())
     weights = np.ones(len(std)) if weights is None else weights[seen]
     stretch = np.sqrt(variance_stretch(weights.sum(), int(fitted.sum())))
-    for i, d in enumerate(np.flatnonzero(fitted)):
-        prior.quantiles[i] = predictive_quantiles(mean[:, d], std[:, d], stretch, weights)
-    first = np.argsort(~fitted, kind="stable")
-    return prior._replace(rotation=rotation[:, first]) if fitted.any() else prior
+    for d in np.flatnonzero(fitted):
+        prior.quantiles[d] = predictive_quantiles(mean[:, d], std[:, d], stretch, weights)
+    return prior._replace(rotation=rotation) if fitted.any() else prior
 
 
 def variance_stretch(n_sequences: float, n_coordinates: int) -> float:

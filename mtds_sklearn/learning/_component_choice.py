@@ -1,0 +1,184 @@
+"""How many components p(v) has: as many as the evidence of sequences left out speaks for, or none.
+
+Components start at clusters of the posterior means and are learned from the quadratics that
+the posteriors under N(0, I) imply (`_components`). Those of the best number are then learned on,
+with quadratics where they have the sequences: a posterior under N(0, I) may be wide and curved
+where the cluster of its sequence is a point.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.cluster.vq import ClusterError, kmeans2
+from scipy.special import logsumexp
+
+from mtds_sklearn.learning._components import (
+    Belongings,
+    Quadratics,
+    belongings,
+    em_step,
+    holding,
+    run_em,
+    some_of,
+    total_log_evidence,
+    widened,
+)
+from mtds_sklearn.model._latent_prior import Components, no_components
+
+# Numbers that are tried, until two in a row were not better, and sequences that each needs.
+NUMBERS, FAILURES, SEQUENCES_EACH = (1, 2, 3, 4, 6, 8, 12, 16), 2, 4
+N_FOLDS, N_STARTS, START_STEPS, FOLD_STEPS = 5, 3, 30, 15
+# Rounds in which quadratics are taken where the components say, and steps of EM in each.
+ROUNDS, ROUND_STEPS = 5, 15
+# Gain of evidence, in standard errors over sequences, from which more components are used.
+LEAST_GAIN = 2.0
+
+
+class Places(NamedTuple):
+    """Where the components have the sequences, and the likelihoods there.
+
+    Attributes
+    ----------
+    at : ndarray of shape (n_sequences, 1 + J, k)
+        Scores under N(0, I), the first, and every component.
+    reach : ndarray of shape (n_sequences, 1 + J)
+        Share of the way to the mode, as it seems from there, that is gone next.
+    quadratics : Quadratics
+    """
+
+    at: np.ndarray
+    reach: np.ndarray
+    quadratics: Quadratics
+
+
+def fit_components(
+    quadratics: Quadratics, look_again: Callable[[np.ndarray], Quadratics] | None = None
+) -> Components | None:
+    """The mixture that says most of sequences left out; None if that is N(0, I).
+
+    Parameters
+    ----------
+    quadratics : Quadratics
+        Near the posterior of every sequence under N(0, I).
+    look_again : callable or None
+        Quadratics near given scores (n_sequences, 1 + J, k); None: those above have to do.
+    """
+    components = best_number(quadratics)
+    if components is None:
+        return None
+    if look_again is not None:
+        at = belongings(components, quadratics).mean
+        places = Places(at, np.ones(at.shape[:2]), look_again(at))
+        for round_ in range(ROUNDS):
+            places = approach(components, places, look_again) if round_ else places
+            components = run_em(components, places.quadratics, ROUND_STEPS)
+            components, places = without_empty(components, places)
+        quadratics = places.quadratics
+        if not _worth_it(gains_left_out(components, quadratics)):
+            return None
+    return widened(components, quadratics)
+
+
+def best_number(quadratics: Quadratics) -> Components | None:
+    """The number whose components say more of sequences left out than any smaller number's."""
+    best, most, failures = None, np.zeros(len(quadratics.weights)), 0
+    for n in NUMBERS:
+        if SEQUENCES_EACH * n > len(most) or failures == FAILURES:
+            break
+        starts = (start_components(quadratics, n, seed) for seed in range(N_STARTS))
+        tried = [run_em(start, quadratics, START_STEPS) for start in starts if start is not None]
+        if not tried:
+            continue
+        evidence = [
+            total_log_evidence(belongings(components, quadratics), quadratics.weights)
+            for components in tried
+        ]
+        components = tried[int(np.argmax(evidence))]
+        components = some_of(components, holding(components, quadratics.weights))
+        gains = gains_left_out(components, quadratics)
+        if _worth_it(gains - most):
+            best, most, failures = components, gains, 0
+        else:
+            failures += 1
+    return best
+
+
+def _worth_it(gains: np.ndarray) -> bool:
+    return bool(gains.sum() > LEAST_GAIN * np.sqrt(len(gains)) * gains.std())
+
+
+def start_components(quadratics: Quadratics, n: int, seed: int) -> Components | None:
+    """Components at clusters of the posterior means under N(0, I) (k-means++)."""
+    k = quadratics.pull.shape[-1]
+    found = belongings(no_components(k), quadratics)
+    v = found.mean[:, 0]
+    if len(np.unique(v.round(6), axis=0)) < n:
+        return None
+    try:
+        _, label = kmeans2(v, n, minit="++", missing="raise", rng=np.random.default_rng(seed))
+    except ClusterError:  # a cluster without points
+        return None
+    alike = Belongings(
+        np.log(np.maximum(np.column_stack([np.full(len(v), 0.1), np.eye(n)[label]]), 1e-9)),
+        np.repeat(found.mean, 1 + n, axis=1),
+        np.repeat(found.cov, 1 + n, axis=1),
+    )
+    wide = Components(np.ones(1 + n), np.zeros((n, k)), np.tile(np.eye(k), (n, 1, 1)))
+    return em_step(wide, alike, quadratics.weights)
+
+
+def gains_left_out(components: Components, quadratics: Quadratics) -> np.ndarray:
+    """What components, learned without it, add to the log evidence of every sequence.
+
+    Where components start is taken from all; what they hold is learned anew.
+    """
+    gains = np.empty(len(quadratics.weights))
+    for fold in range(N_FOLDS):
+        held = np.arange(len(gains)) % N_FOLDS == fold
+        kept, left = (Quadratics(*(part[some] for part in quadratics)) for some in (~held, held))
+        learned = run_em(components, kept, FOLD_STEPS)
+        log_evidence = belongings(learned, left).log_evidence
+        alone = log_evidence[:, 0] - np.log(learned.weights[0])
+        gains[held] = left.weights * (logsumexp(log_evidence, axis=1) - alone)
+    return gains
+
+
+def approach(
+    components: Components, places: Places, look_again: Callable[[np.ndarray], Quadratics]
+) -> Places:
+    """Places nearer to the modes; a step that leads downhill is not gone, the next one is shorter.
+
+    The quadratic of a likelihood far from its mode may point anywhere.
+    """
+    goal = belongings(components, places.quadratics).mean
+    at = places.at + places.reach[..., None] * (goal - places.at)
+    seen = look_again(at)
+    better = _log_joint(components, seen, at) > _log_joint(components, places.quadratics, places.at)
+    quadratics = Quadratics(
+        np.where(better, seen.level, places.quadratics.level),
+        np.where(better[..., None], seen.pull, places.quadratics.pull),
+        np.where(better[..., None, None], seen.stiffness, places.quadratics.stiffness),
+        seen.weights,
+    )
+    reach = np.where(better, 1.0, 0.25 * places.reach)
+    return Places(np.where(better[..., None], at, places.at), reach, quadratics)
+
+
+def _log_joint(components: Components, quadratics: Quadratics, at: np.ndarray) -> np.ndarray:
+    """log p(y, v) (n_sequences, 1 + J) where quadratics are exact, but for constants of each j."""
+    bent = np.einsum("njab,njb->nja", quadratics.stiffness, at)
+    fit = quadratics.level + np.sum((quadratics.pull - 0.5 * bent) * at, axis=2)
+    whitened = np.einsum(
+        "jab,njb->nja", np.linalg.inv(components.factors), at[:, 1:] - components.means
+    )
+    distance = np.column_stack([np.sum(at[:, 0] ** 2, axis=1), np.sum(whitened**2, axis=2)])
+    return fit - 0.5 * distance
+
+
+def without_empty(components: Components, places: Places) -> tuple:
+    """Components that hold at least one sequence, and their places."""
+    weights = places.quadratics.weights
+    full = holding(components, weights)
+    quadratics = Quadratics(*(part[:, full] for part in places.quadratics[:3]), weights)
+    return some_of(components, full), Places(places.at[:, full], places.reach[:, full], quadratics)
