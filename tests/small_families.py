@@ -68,6 +68,7 @@ def draw_sequences(rng, family, lengths=RAGGED, *, missing=0.0) -> tuple:
     outputs, row = np.empty((sum(lengths), p)), 0
     for psi, length in zip(natural_parameters(family, z), lengths, strict=True):
         rows = slice(row, row + length)
+        noise[rows] *= np.exp(psi[-1])
         outputs[rows] = noise[rows] + simulate_freely(psi, family, inputs[rows], noise[rows])
         row += length
     outputs[rng.uniform(size=outputs.shape) < missing] = np.nan

@@ -125,11 +125,11 @@ def assert_grid(posterior, sequences, family):
 # ------------------------------------------------------------------------------ against quadrature
 
 
-@pytest.mark.parametrize("gain", [False, True])
+@pytest.mark.parametrize("more", [(), ("K", "offset"), ("noise",)], ids=["plain", "gain", "level"])
 @pytest.mark.parametrize("k", [1, 2])
-def test_moments_and_evidence_agree_with_gauss_hermite(rng, k, gain):
-    kinds = ("A", "B", "x0", "K", "C", "D", "offset") if gain else ("A", "B", "x0", "C", "D")
-    family = make_family(rng, (2, 1, 1), k, free=kinds, varying=kinds, gain=gain)
+def test_moments_and_evidence_agree_with_gauss_hermite(rng, k, more):
+    kinds = ("A", "B", "x0", "C", "D", *more)
+    family = make_family(rng, (2, 1, 1), k, free=kinds, varying=kinds, gain="K" in more)
     sequences, _ = draw_sequences(rng, family, LENGTHS, missing=0.2)
     posterior = infer(sequences, family, make_draws(k, 0))
 

@@ -27,6 +27,8 @@ from mtds_sklearn.model._task_map import natural_parameters
 # With A (and C beside x0) shared, outputs are linear in z and the posterior is Gaussian.
 LINEAR = ("B", "x0", "D", "offset")
 WITH_GAIN = {"free": ("A", "B", "x0", "K", "C", "D", "offset"), "gain": True}
+ALL_AND_LEVEL = ("A", "B", "x0", "C", "D", "offset", "noise")
+WITH_LEVEL = {"free": ALL_AND_LEVEL, "varying": ALL_AND_LEVEL}
 
 
 def covariances(posterior):
@@ -115,7 +117,9 @@ def test_expected_log_likelihood_is_the_mean_over_the_points(rng):
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("options", [{}, WITH_GAIN, {"block": 3}], ids=["modal", "gain", "cayley"])
+@pytest.mark.parametrize(
+    "options", [{}, WITH_GAIN, WITH_LEVEL, {"block": 3}], ids=["modal", "gain", "level", "cayley"]
+)
 @pytest.mark.parametrize("search", [False, True])
 def test_no_step_lowers_the_bound_of_any_sequence(rng, options, search):
     """Loadings are large, so that modes are many and the Gaussian is poor: steps get refused."""

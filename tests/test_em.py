@@ -4,6 +4,7 @@ import reference
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import FactorAnalysis
 from small_families import (
+    ALL_KINDS,
     RAGGED,
     assert_never_falls,
     draw_sequences,
@@ -39,13 +40,15 @@ from mtds_sklearn.model._likelihood import evaluations, gaussian_log_density, lo
 from mtds_sklearn.model._task_map import natural_parameters
 
 LINEAR = ("B", "x0", "D", "offset")
+ALL_AND_LEVEL = (*ALL_KINDS, "noise")
+WITH_LEVEL = {"free": ALL_AND_LEVEL, "varying": ALL_AND_LEVEL}
 
 
 @pytest.fixture
 def without_priors(monkeypatch):
     """No prior on (W, b) or the noise that matters: EM then maximises the likelihood."""
     monkeypatch.setattr(_em, "NOISE_COUNT", 0.0)
-    monkeypatch.setattr(_em, "update_relevance", lambda family, last: (family, 0.0))
+    monkeypatch.setattr(_em, "update_relevance", lambda family, *_: (family, 0.0))
     monkeypatch.setattr(_m_step, "BIAS_PRECISION", 1e-12)
 
 
@@ -124,10 +127,11 @@ def test_the_best_noise_has_no_slope(rng):
     assert bound(best) > max(bound(best + 0.1), bound(best - 0.1))
 
 
-def test_each_kind_of_step_raises_the_same_bound(rng):
+@pytest.mark.parametrize("options", [{}, WITH_LEVEL], ids=["plain", "level"])
+def test_each_kind_of_step_raises_the_same_bound(rng, options):
     """E-step, M-step, noise and expansion in turn, the relevance precisions held."""
     sequences = oscillators(rng)
-    family, posterior, points = start(rng, sequences, (2, 1, 2), 2)
+    family, posterior, points = start(rng, sequences, (2, 1, 2), 2, **options)
     n_observed = evaluations(sequences).n_observed.sum(axis=0)
 
     def bound():
@@ -192,8 +196,9 @@ def test_relevance_stays_in_its_range(rng):
         ((3, 1, 2), {"varying": ("A", "x0", "offset")}),
         ((3, 1, 1), {"block": 3}),
         ((2, 1, 1), {"free": ("A", "B", "x0", "K", "C", "D", "offset"), "gain": True}),
+        ((2, 1, 2), WITH_LEVEL),
     ],
-    ids=["plain", "inputs", "few-vary", "cayley", "gain"],
+    ids=["plain", "inputs", "few-vary", "cayley", "gain", "level"],
 )
 def test_no_iteration_lowers_the_bound(rng, shape, options):
     sequences = oscillators(rng, shape=(2, *shape[1:]))

@@ -203,6 +203,7 @@ def test_a_new_block_leaves_the_old_ones_as_they_were(rng, n_new):
         np.array([0.6, 0.8]),
         np.zeros((len(RAGGED), 2, 2)),
         rng.standard_normal((2, 1)),
+        0.5,
     )
     size = n_entries(old.chart.shape, n_new, ALL_KINDS)
     new = add_block(old, block, ("A", "x0", "D"), rng.standard_normal((size, 2)))
@@ -236,7 +237,7 @@ def test_a_new_block_starts_at_the_size_of_the_residuals(rng):
         ]
         + 0.5
     )
-    block = Block(np.array([0.3, -0.7]), np.ones(1), amplitudes, np.zeros((2, 0)))
+    block = Block(np.array([0.3, -0.7]), np.ones(1), amplitudes, np.zeros((2, 0)), 0.0)
     empty = initial_family(Shape(0, 2, 1, 2), ALL_KINDS, ALL_KINDS, 1)
     size = n_entries(empty.chart.shape, 2, ALL_KINDS)
     family = add_block(empty, block, ALL_KINDS, np.ones((size, 1)))
@@ -249,6 +250,22 @@ def test_a_new_block_starts_at_the_size_of_the_residuals(rng):
             values = amplitudes[:, 0 if kind == "x0" else 1 + j, i]
             np.testing.assert_allclose(bias, values.mean())
             np.testing.assert_allclose(row, LOADING_SCALE * np.sqrt(np.mean(values**2)))
+
+
+def test_an_emission_that_differs_around_zero_starts_at_its_size(rng):
+    """One state that the second output sees with either sign: in the mean it does not see it."""
+    n, decay = 40, 0.9 ** np.arange(20)
+    sign = np.where(np.arange(n) % 2 == 0, 0.5, -0.5)
+    outputs = np.stack([np.tile(decay, (n, 1)), sign[:, None] * decay], axis=2).reshape(-1, 2)
+    sequences = pack(np.zeros((n * 20, 0)), outputs, (20,) * n)
+    block = find_block(sequences, sequences.outputs, single=True)
+    np.testing.assert_allclose(block.emission, 0.0, atol=1e-3)
+    assert block.spread == pytest.approx(0.5, rel=0.02)
+    empty = initial_family(Shape(0, 0, 2, 2), ALL_KINDS, ("C",), 1)
+    size = n_entries(empty.chart.shape, 1, ALL_KINDS)
+    family = add_block(empty, block, ("C",), np.ones((size, 1)))
+    row = [kind for kind, _, _ in family.chart.entries].index("C")
+    assert family.loadings[row, 0] == pytest.approx(LOADING_SCALE * block.spread)
 
 
 def test_residuals_are_zero_where_nothing_is_observed(rng):

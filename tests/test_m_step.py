@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import reference
 from small_families import (
+    ALL_KINDS,
     RAGGED,
     assert_never_falls,
     draw_sequences,
@@ -113,12 +114,16 @@ def test_chunks_change_nothing(rng, monkeypatch, size):
         np.testing.assert_allclose(part, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_the_objective_is_the_expected_log_likelihood_and_the_prior(rng):
-    family = make_family(rng, (3, 1, 2), 2, varying=("A", "x0"))
+@pytest.mark.parametrize("options", [{"varying": ("A", "x0")}, WITH_LEVEL], ids=["few", "level"])
+def test_the_objective_is_the_expected_log_likelihood_and_the_prior(rng, options):
+    varying = options.get("varying", options.get("free"))
+    family = make_family(rng, (3, 1, 2), 2, **(options | {"varying": varying}))
     sequences = make_rows(rng, RAGGED, n_inputs=1, n_outputs=2, missing=0.2)
-    points = cubature_points(make_posterior(rng, len(RAGGED), 2))
+    posterior = make_posterior(rng, len(RAGGED), 2)
+    points = cubature_points(posterior)
     n_observed = evaluations(sequences).n_observed
-    found = objective(expected_squares(points, sequences, family), n_observed, family)
+    squared = expected_squares(points, sequences, family)
+    found = objective(squared, n_observed, family, posterior.mean)
     fit = expected_fit(flat_phi(family), points, sequences, family)
     np.testing.assert_allclose(found, fit + log_prior(family), rtol=1e-10)
 
@@ -137,6 +142,17 @@ def test_the_prior_is_gaussian_with_a_precision_for_each_row(rng):
     np.testing.assert_array_equal(precision[2], BIAS_PRECISION)
 
 
+def test_a_noise_level_of_all_is_left_to_the_noise(rng):
+    family = make_family(rng, (3, 1, 2), 2, varying=WITH_LEVEL["free"], **WITH_LEVEL)
+    sequences, _ = draw_sequences(rng, family, (12, 20, 1, 5))
+    fitted, *_ = m_step(sequences, family, make_posterior(rng, 4, 2))
+    row = [kind for kind, _, _ in family.chart.entries].index("noise")
+    moved = fitted.bias != family.bias
+    assert not moved[row]
+    assert np.delete(moved, row).all()
+    assert np.all(fitted.loadings[row] != family.loadings[row])
+
+
 def test_the_posterior_of_phi_leaves_out_what_may_not_vary(rng):
     family = make_family(rng, (3, 1, 2), 2, varying=("A", "x0"))
     sequences = make_rows(rng, RAGGED, n_inputs=1, n_outputs=2)
@@ -151,9 +167,12 @@ def test_the_posterior_of_phi_leaves_out_what_may_not_vary(rng):
     np.testing.assert_allclose(normal, expected)
 
 
-@pytest.mark.parametrize("options", [{}, WITH_GAIN, {"block": 3}], ids=["modal", "gain", "cayley"])
+@pytest.mark.parametrize(
+    "options", [{}, WITH_GAIN, WITH_LEVEL, {"block": 3}], ids=["modal", "gain", "level", "cayley"]
+)
 def test_no_step_lowers_the_objective(rng, options):
     """From far away, where undamped steps would fail."""
+    options = options | {"varying": (*ALL_KINDS, "noise")}
     for _ in range(5):
         family = make_family(rng, (3, 1, 2), 2, **options)
         sequences, _ = draw_sequences(rng, family, (12, 20, 1, 5), missing=0.2)
@@ -161,11 +180,12 @@ def test_no_step_lowers_the_objective(rng, options):
         posterior = make_posterior(rng, 4, 2)
         points, damping = cubature_points(posterior), 1e-4
         n_observed = evaluations(sequences).n_observed
-        values = [objective(expected_squares(points, sequences, family), n_observed, family)]
+        squared = expected_squares(points, sequences, family)
+        values = [objective(squared, n_observed, family, posterior.mean)]
         for _ in range(5):
             family, _, squared, damping = m_step(sequences, family, posterior, damping=damping)
             np.testing.assert_array_equal(squared, expected_squares(points, sequences, family))
-            values.append(objective(squared, n_observed, family))
+            values.append(objective(squared, n_observed, family, posterior.mean))
         assert_never_falls(values)
         assert values[-1] > values[0] + 1.0
 

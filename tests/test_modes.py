@@ -29,6 +29,8 @@ from mtds_sklearn.model._likelihood import evaluations
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
 WITH_GAIN = {"free": ("A", "B", "x0", "K", "C", "D", "offset"), "gain": True}
+ALL_AND_LEVEL = ("A", "B", "x0", "C", "D", "offset", "noise")
+WITH_LEVEL = {"free": ALL_AND_LEVEL, "varying": ALL_AND_LEVEL}
 WITH_LEVEL = {"free": ("A", "B", "x0", "C", "D", "offset", "noise")}
 CAYLEY = {"block": 3}
 
@@ -119,10 +121,10 @@ def shared_inputs(rng, lengths, n_inputs):
 
 
 @pytest.mark.parametrize("kind", ["none", "zero", "shared", "own"])
-@pytest.mark.parametrize("gain", [False, True])
-def test_misfit_is_the_sum_of_weighted_squares(rng, kind, gain):
+@pytest.mark.parametrize("options", [{}, WITH_GAIN, WITH_LEVEL], ids=["plain", "gain", "level"])
+def test_misfit_is_the_sum_of_weighted_squares(rng, kind, options):
     n_inputs = 0 if kind == "none" else 2
-    family = make_family(rng, (3, n_inputs, 2), **(WITH_GAIN if gain else {}))
+    family = make_family(rng, (3, n_inputs, 2), **options)
     sequences = make_rows(rng, RAGGED, n_inputs=n_inputs, n_outputs=2, missing=0.3)
     if kind in ("zero", "shared"):
         table = shared_inputs(rng, RAGGED, 2) * (kind == "shared")
@@ -133,8 +135,8 @@ def test_misfit_is_the_sum_of_weighted_squares(rng, kind, gain):
         for c, psi in enumerate(natural_parameters(family, points)):
             shape = tuple(family.chart.shape)
             predicted, _ = reference.simulate(psi, shape, inputs, outputs, observed)
-            standard = (outputs - predicted) / family.noise_std
-            expected[i, c] = np.sum(standard[observed] ** 2)
+            standard = (outputs - predicted) / (np.exp(psi[-1]) * family.noise_std)
+            expected[i, c] = np.sum(standard[observed] ** 2) + 2.0 * observed.sum() * psi[-1]
     np.testing.assert_allclose(misfit(points, sequences, family), expected, rtol=1e-9, atol=1e-9)
 
 

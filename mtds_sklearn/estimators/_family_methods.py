@@ -160,9 +160,11 @@ class FamilyMethods:
         packed = self._pack_known(X, None, stranger, np.arange(len(X)), name="y_context")
         scaled = select_sequences(standardize(packed, self._units_), np.zeros(len(z), dtype=int))
         particles = particles_at(self.task_map_, z[:, None])
-        mean = forecast_rows(scaled, particles, np.empty(0), None).mean
-        noise = 0.0 if given else rng.standard_normal(mean.shape) * self.task_map_.noise_std
-        y = outputs_in_units((mean + noise)[..., None], self._units_)
+        if given:
+            paths = forecast_rows(scaled, particles, np.empty(0), None).mean[..., None]
+        else:
+            paths = sample_paths(scaled, particles, 1, rng)
+        y = outputs_in_units(paths, self._units_)
         y = y.reshape(len(z), -1, self.n_outputs_)
         return (y[..., 0] if self._y_ndim_ == 1 else y), z
 

@@ -27,6 +27,8 @@ from mtds_sklearn.model._task_map import Family
 # Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
 Y_TRANSFORMS = [StrOptions(set(NAMES)), tuple, list, None]
 BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
+# What may vary between sequences if it is asked for by name.
+LATE_KINDS = ("K", "noise")
 # Below this many sequences the optimum depends on the start, so that more starts are tried.
 FEW_SEQUENCES = 20
 # States that n_states="auto" may find.
@@ -97,6 +99,7 @@ def _blas() -> ThreadpoolController:
 def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
     """Options of learning from an estimator's parameters."""
     free = tuple(kind for kind in BLOCK_KINDS if kind != "x0" or estimator.initial_state != "zero")
+    free += ("noise",) * ("noise" in varying)
     if estimator.initial_state != "varying":
         varying = tuple(kind for kind in varying if kind != "x0")
     return Options(

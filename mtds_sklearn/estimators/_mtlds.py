@@ -14,6 +14,7 @@ from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._family_methods import FamilyMethods
 from mtds_sklearn.estimators._fitting import (
     BLOCK_KINDS,
+    LATE_KINDS,
     Y_TRANSFORMS,
     Units,
     density_shift,
@@ -40,7 +41,7 @@ from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._chart import n_family_states, theta_names
-from mtds_sklearn.model._task_map import Family
+from mtds_sklearn.model._task_map import Family, mean_noise, relative_levels
 
 # Above this standard deviation over the family an entry of theta counts as varying.
 RELEVANT_STD = 0.03
@@ -74,8 +75,10 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     transition : {"modal", "cayley"}, default="modal"
         Chart of the stable transition matrix: blocks of two states with two poles each, or a full
         contraction (fitted by converting a modal fit).
-    varying : "all" or tuple of {"A", "B", "C", "D", "offset", "x0"}, default="all"
-        Which parameters may differ between sequences; the others are shared.
+    varying : "all" or tuple of {"A", "B", "C", "D", "offset", "x0", "K", "noise"}, default="all"
+        Which parameters may differ between sequences; the others are shared. "all" are the first
+        six. "K" is the gain of a disturbance, "noise" the log noise level of a sequence: they are
+        let vary when the rest has been learned.
     initial_state : {"varying", "shared", "zero"}, default="varying"
         Whether the state handed to the first row belongs to theta, is the same for all sequences,
         or zero.
@@ -142,7 +145,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     posterior_cov_ : ndarray of shape (n_sequences, latent_dim, latent_dim)
         Their posterior covariances.
     noise_level_ : ndarray of shape (n_sequences,)
-        Noise of each training sequence as a multiple of `noise_std_`.
+        Noise of each training sequence as a multiple of `noise_std_`: at its posterior mean, if
+        the level is part of theta.
     noise_dof_ : float
         Degrees of freedom of the noise level; inf if it is the same for all sequences.
     evidence_ : float
@@ -274,7 +278,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         prior = with_components(prior, *known, sequences.weights, scaled)
         family = learned.family._replace(prior=prior)
         return self._describe(family, learned.posterior, units) | {
-            "noise_level_": np.ones(n_sequences) if learned.level is None else learned.level,
+            "noise_level_": relative_levels(family, learned.posterior.mean)
+            if learned.level is None
+            else learned.level,
             "evidence_": learned.evidence,
             "lower_bounds_": np.array(learned.bounds),
             "stages_": learned.stages,
@@ -295,7 +301,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             "task_map_": family,
             "n_states_": n_family_states(family.chart),
             "latent_dim_": family.loadings.shape[1],
-            "noise_std_": family.noise_std * units.scaling.output_scale,
+            "noise_std_": mean_noise(family) * units.scaling.output_scale,
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
             "noise_dof_": family.noise_dof,
@@ -352,11 +358,22 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     def _varying_kinds(self) -> tuple:
         if isinstance(self.varying, str):
             return BLOCK_KINDS
-        unknown = [kind for kind in self.varying if kind not in BLOCK_KINDS]
+        who, kinds = type(self).__name__, BLOCK_KINDS + LATE_KINDS
+        unknown = [kind for kind in self.varying if kind not in kinds]
         if unknown:
             raise ValueError(
-                f"{type(self).__name__}: varying must be 'all' or a tuple of names among "
-                f"{BLOCK_KINDS}, got {self.varying!r} with the unknown {unknown}"
+                f"{who}: varying must be 'all' or a tuple of names among {kinds}, got "
+                f"{self.varying!r} with the unknown {unknown}"
+            )
+        if "K" in self.varying and self.disturbance == "none":
+            raise ValueError(
+                f"{who}: a gain that varies needs one: varying={self.varying!r} names 'K', but "
+                "disturbance='none'; set disturbance='innovations', 'joint' or 'auto'"
+            )
+        if "noise" in self.varying and self.sequence_noise:
+            raise ValueError(
+                f"{who}: noise levels are either part of theta (varying={self.varying!r} names "
+                "'noise') or integrated out (sequence_noise=True), not both"
             )
         return tuple(self.varying)
 

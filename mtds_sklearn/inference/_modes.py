@@ -74,8 +74,9 @@ def inverse_factor(matrices: np.ndarray) -> np.ndarray:
 def misfit(points: np.ndarray, sequences: PackedSequences, family: Family) -> np.ndarray:
     """Weighted squared residuals (n_sequences, n_points) of every sequence at every shared point.
 
-    Where no sequence has inputs of its own the points are simulated once, and the misfit is three
-    matrix products; otherwise every pair is simulated.
+    In units of the noise; where its level depends on the point, twice what the level takes from the
+    log density is added. Where no sequence has inputs of its own the points are simulated once, and
+    the misfit is three matrix products; otherwise every pair is simulated.
     """
     chart = family.chart
     psi = natural_parameters(family, points)
@@ -85,10 +86,15 @@ def misfit(points: np.ndarray, sequences: PackedSequences, family: Family) -> np
     if chart.gain or not inputs_are_shared(sequences, longest):
         run = evaluations(sequences, repeats=n_points)
         squared = squared_residuals(np.tile(psi, (n_sequences, 1)), run, chart)
-        return (squared @ precision).reshape(n_sequences, n_points)
-    run = evaluations(sequences, repeats=n_points, index=np.array([longest]))
-    yhat = predicted_outputs(psi, run, chart)[0].reshape(n_points, -1)
-    return _shared_misfit(yhat, sequences, precision, run.n_rows[0])
+        total = (squared @ precision).reshape(n_sequences, n_points)
+    else:
+        run = evaluations(sequences, repeats=n_points, index=np.array([longest]))
+        yhat = predicted_outputs(psi, run, chart)[0].reshape(n_points, -1)
+        total = _shared_misfit(yhat, sequences, precision, run.n_rows[0])
+    if "noise" not in chart.free:
+        return total
+    count = np.add.reduceat(sequences.observed.sum(axis=1), sequences.offsets[:-1])
+    return total * np.exp(-2.0 * psi[:, -1]) + 2.0 * np.outer(count, psi[:, -1])
 
 
 def inputs_are_shared(sequences: PackedSequences, longest: int) -> bool:

@@ -22,6 +22,7 @@ from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.learning._e_step import e_step
 from mtds_sklearn.learning._m_step import (
     Curvature,
+    level_cost,
     log_prior,
     m_step,
     posterior_normal,
@@ -52,7 +53,8 @@ class Held(NamedTuple):
     Attributes
     ----------
     moving : ndarray of bool, shape (k + 1, n_theta)
-        The entries of (W, b) that are learned; z stays where it is centred, relevance as it is.
+        The entries of (W, b) that are learned, with the relevance of their rows; z stays where it
+        is centred.
     spent : float
         Share of the observed values that (W, b) use up.
     """
@@ -138,9 +140,11 @@ def run_em(
             family, posterior = expand(family, posterior, weights)
         bounds.append(_bound(squared, n_observed, family, posterior, weights, spent))
         gains.append(np.nan if before is None or annealing else bounds[-1] - before)
-        if moving is None and (not annealing or iteration >= RELEVANCE_FROM):
-            family, n_determined = update_relevance(family, last)
-            spent = min(n_determined / n_values, MOST_SPENT)
+        may_differ = moving is None or moving[:-1].any()
+        if may_differ and (not annealing or iteration >= RELEVANCE_FROM):
+            family, n_determined = update_relevance(family, last, moving)
+            if moving is None:
+                spent = min(n_determined / n_values, MOST_SPENT)
         if report(n_family_states(family.chart), bounds, family.noise_std):
             break
         if annealing or len(bounds) < 2:
@@ -158,6 +162,7 @@ def _bound(squared, n_observed, family, posterior, weights, spent) -> float | No
         return None
     n_free = n_observed.sum(0) * (1.0 - spent)
     fit = gaussian_log_density(squared.sum(0), n_free, family.noise_std)
+    fit -= level_cost(n_observed, family, posterior.mean)
     prior = log_prior(family) + log_noise_prior(family.noise_std)
     return float(fit - weights @ divergence(posterior) + prior)
 
@@ -202,20 +207,22 @@ def expand(family: Family, posterior: TaskPosterior, weights: np.ndarray | None 
     return expanded, moved
 
 
-def update_relevance(family: Family, last: Curvature) -> tuple:
+def update_relevance(family: Family, last: Curvature, moving: np.ndarray | None = None) -> tuple:
     """Relevance precisions by evidence, and the number of well-determined parameters (MacKay 1992).
+
+    Of all rows of W, or of those with an entry that `moving` (k + 1, n_theta) marks.
 
     With V the inverse of the Gauss-Newton matrix plus prior precisions R: the precision of row r of
     W becomes k / sum_j (W_rj^2 + V_rj,rj), and gamma = sum (1 - R V) over all free entries of (W,
     b), the number of values that they use up.
     """
     k = family.loadings.shape[1]
-    normal, free = posterior_normal(family, last)
+    normal, free = posterior_normal(family, last, moving)
     variance = np.zeros(free.shape)
     factor = cho_factor(normal, lower=True)
     variance[free] = np.diag(cho_solve(factor, np.eye(len(normal))))
     n_determined = np.sum(1.0 - prior_precision(family).ravel()[free] * variance[free])
-    vary = np.isfinite(family.precision)
+    vary = free.reshape(k + 1, -1)[:k].any(axis=0)
     size = np.sum(family.loadings**2, axis=1) + variance.reshape(k + 1, -1)[:k].sum(axis=0)
     precision = family.precision.copy()
     precision[vary] = np.clip(k / np.maximum(size[vary], 1e-300), *RELEVANCE_RANGE)

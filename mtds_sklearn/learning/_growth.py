@@ -21,6 +21,7 @@ from mtds_sklearn.learning._initialization import (
     find_block,
     initial_family,
     n_entries,
+    release,
     residuals_at,
 )
 from mtds_sklearn.learning._m_step import Curvature, posterior_normal, sequence_weights
@@ -171,6 +172,20 @@ def _of_the_seen(sequences: PackedSequences, learn: Callable) -> Learned:
 
 
 def _grow(sequences, options, points, normals) -> Learned:
+    # Noise levels come last: a sequence that is not understood yet looks noisy.
+    varying = tuple(kind for kind in options.varying if kind != "noise")
+    found = _found(sequences, options._replace(varying=varying), points, normals)
+    if "noise" in options.varying:
+        found, *smaller = (
+            each._replace(family=release(each.family, "noise")) for each in (found, *found.smaller)
+        )
+        found = found._replace(smaller=tuple(smaller))
+    polished = _polish(sequences, found.family, found.posterior, points, options)
+    return polished._replace(stages=found.stages + polished.stages, smaller=found.smaller)
+
+
+def _found(sequences, options, points, normals) -> Learned:
+    """The family with its states, and those that growth came by."""
     shape = Shape(0, sequences.inputs.shape[1], sequences.outputs.shape[1], 2)
     family = initial_family(shape, options.free, options.varying, options.latent_dim)
     family = family._replace(
@@ -193,8 +208,7 @@ def _grow(sequences, options, points, normals) -> Learned:
         family = convert_to_cayley(best.family, best.posterior, options.varying)
         converted = _stage(sequences, family, best.posterior, points, options)
         best = converted._replace(stages=best.stages + converted.stages)
-    polished = _polish(sequences, best.family, best.posterior, points, options)
-    return polished._replace(stages=best.stages + polished.stages, smaller=smaller)
+    return best._replace(smaller=smaller)
 
 
 def _better(best: Learned, trial: Learned) -> Learned:

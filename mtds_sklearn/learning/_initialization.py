@@ -26,6 +26,8 @@ REAL_POLES = (-0.9, -0.5, 0.0, 0.4, 0.7, 0.85, 0.95, 0.985)
 # Standard deviation of the random start of W: of pole coordinates, and of amplitudes relative to
 # their size.
 LOADING_SCALE = 0.3
+# The same of what is let vary at the end.
+LATE_SCALE = 0.1
 # Precisions of rows that were switched off are let down to this, so that a new block may revive
 # them.
 REVIVAL_PRECISION = 1000.0
@@ -47,12 +49,16 @@ class Block(NamedTuple):
         Cosine and sine amplitude of the free response and of each input's impulse response.
     emission : ndarray of shape (2, n_outputs - 1)
         Rows of C' in the free directions.
+    spread : float
+        Size of amplitudes in the free directions relative to those along the block's: of what C is
+        in a sequence, also where it is nothing in the mean.
     """
 
     coordinates: np.ndarray
     direction: np.ndarray
     amplitudes: np.ndarray
     emission: np.ndarray
+    spread: float
 
 
 def initial_family(shape: Shape, free: tuple, varying: tuple, latent_dim: int) -> Family:
@@ -71,6 +77,21 @@ def initial_family(shape: Shape, free: tuple, varying: tuple, latent_dim: int) -
 def row_precision(chart: Chart, varying: tuple) -> np.ndarray:
     """Start of the relevance precisions: 1 where the kind may vary, inf where it may not."""
     return np.array([1.0 if entry[0] in varying else np.inf for entry in chart.entries])
+
+
+def release(family: Family, kind: str) -> Family:
+    """The family with rows of W of a kind that may vary from now on.
+
+    They start small and along all latents alike: along a latent that nothing else moves a row of
+    zeros would stay.
+    """
+    rows = np.array([entry[0] == kind for entry in family.chart.entries], dtype=bool)
+    k = family.loadings.shape[1]
+    # A level is a logarithm; what else comes late has units of its own.
+    size = 1.0 if kind == "noise" else np.sqrt(np.mean(family.bias[rows] ** 2))
+    loadings, precision = family.loadings.copy(), family.precision.copy()
+    loadings[rows], precision[rows] = LATE_SCALE * size / np.sqrt(k), 1.0
+    return family._replace(loadings=loadings, precision=precision)
 
 
 def residuals_at(sequences: PackedSequences, family: Family, z: np.ndarray) -> np.ndarray:
@@ -122,7 +143,8 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     direction *= np.sign(direction[np.argmax(np.abs(direction))])
     along = np.einsum("o,iowc->iwc", direction, coefficients)
     across = np.einsum("oj,iowc->jiwc", complement(direction), coefficients)
-    return Block(best, direction, along, _emission(best, along, across))
+    spread = np.sqrt(np.sum(across**2) / (max(p - 1, 1) * max(np.sum(along**2), 1e-300)))
+    return Block(best, direction, along, _emission(best, along, across), float(spread))
 
 
 def spread_sample(left: PackedSequences, n_most: int) -> PackedSequences:
@@ -224,7 +246,7 @@ def _start(entry: tuple, block: Block, n: int) -> tuple:
     if kind == "A":
         return block.coordinates[state], LOADING_SCALE
     if kind == "C":
-        return block.emission[state, j], LOADING_SCALE * np.sqrt(np.mean(block.emission**2))
+        return block.emission[state, j], LOADING_SCALE * block.spread
     if kind == "K":
         return 0.0, 0.0
     values = block.amplitudes[:, 0 if kind == "x0" else 1 + j, state]

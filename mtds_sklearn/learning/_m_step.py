@@ -8,6 +8,11 @@ matrix is
     H = sum_i w_i mean_c (z1 z1') (x) (G' R^-1 G) + prior precisions,
 
 indexed (column of [W b], entry of theta). One step solves (H + damping diag H) delta = gradient.
+
+Where the log noise level l_i = w_s z_i + b_s belongs to theta, residuals are in units of exp(l_i),
+Q has the further term -sum_i w_i n_i E_q l_i with n_i the number of values (E_q l_i is l at the
+mean of q: l is linear), and the level's own Fisher information in H is 2 n_i. Of b_s nothing is
+learned here: a level that all sequences share is the noise's.
 """
 
 from typing import NamedTuple
@@ -26,7 +31,7 @@ from mtds_sklearn.model._likelihood import (
     symmetric,
     theta_quantities,
 )
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._task_map import Family, log_levels, natural_parameters
 
 BIAS_PRECISION = 0.01
 # Numbers of doubles that the Gauss-Newton matrices of one chunk of evaluations may take.
@@ -63,11 +68,10 @@ def weighted_counts(sequences: PackedSequences) -> np.ndarray:
 
 
 def prior_precision(family: Family) -> np.ndarray:
-    """Prior precisions of [W b] as (k+1, n_theta); inf holds an entry of W at zero."""
+    """Prior precisions of [W b] as (k+1, n_theta); inf: an entry that is not learned."""
     k = family.loadings.shape[1]
-    return np.vstack(
-        [np.tile(family.precision, (k, 1)), np.full((1, len(family.bias)), BIAS_PRECISION)]
-    )
+    bias = [np.inf if kind == "noise" else BIAS_PRECISION for kind, _, _ in family.chart.entries]
+    return np.vstack([np.tile(family.precision, (k, 1)), bias])
 
 
 def log_prior(family: Family) -> float:
@@ -132,10 +136,15 @@ def _curvature(sequences, points, family) -> Curvature:
     return Curvature(gradient @ basis, full, squared)
 
 
-def objective(squared, n_observed, family) -> float:
-    """Q(phi) from the expected squared residuals."""
+def objective(squared, n_observed, family, z) -> float:
+    """Q(phi) from the expected squared residuals and the means z of the posteriors."""
     fit = gaussian_log_density(squared.sum(0), n_observed.sum(0), family.noise_std)
-    return float(fit) + log_prior(family)
+    return float(fit) - level_cost(n_observed, family, z) + log_prior(family)
+
+
+def level_cost(n_observed: np.ndarray, family: Family, z: np.ndarray) -> float:
+    """sum_i n_i l_i: what noise levels exp(l_i) at latents z (n, k) take from log densities."""
+    return float(n_observed.sum(axis=1) @ log_levels(family, z))
 
 
 def m_step(
@@ -163,12 +172,13 @@ def m_step(
     n_observed = weighted_counts(sequences)
     for _ in range(n_steps):
         last = curvature(points, sequences, family)
-        squared, value = last.squared, objective(last.squared, n_observed, family)
+        squared = last.squared
+        value = objective(squared, n_observed, family, posterior.mean)
         accepted = False
         for _ in range(8):
             trial = _step(family, last, damping, moving)
             trial_squared = expected_squares(points, sequences, trial)
-            trial_value = objective(trial_squared, n_observed, trial)
+            trial_value = objective(trial_squared, n_observed, trial, posterior.mean)
             if trial_value > value and forgets(trial, posterior.mean):
                 family, squared, accepted = trial, trial_squared, True
                 damping = max(0.3 * damping, 1e-8)

@@ -26,6 +26,7 @@ from mtds_sklearn.learning._m_step import (
     curvature,
     expected_squares,
     forgets,
+    level_cost,
     log_prior,
     posterior_normal,
     prior_precision,
@@ -46,7 +47,7 @@ from mtds_sklearn.learning._sums import (
     unstacked,
 )
 from mtds_sklearn.model._likelihood import gaussian_log_density
-from mtds_sklearn.model._task_map import Family
+from mtds_sklearn.model._task_map import Family, relative_levels
 
 MEMORY = 0.75
 # Rounds of E-step and Gauss-Newton step for a minibatch, and how often a step is damped more.
@@ -144,6 +145,7 @@ def learn_minibatch(
             new = sums_of(_weighted(sequences, family, posterior), family, posterior)
             is_strange = False
     level = known_levels(with_gap_weights(sequences, family), family, posterior) ** -0.5
+    level *= relative_levels(family, posterior.mean)
     sums = add(old, new)
     family, sums, shift, factor = expand_sums(family, sums)
     posterior = move(posterior, shift, factor)
@@ -205,7 +207,7 @@ def absorb(
 def _gauss_newton(old, family, posterior, sequences, damping) -> tuple:
     """One damped step on old quadratic + expected log likelihood + log prior, if one helps."""
     points = cubature_points(posterior)
-    counts = weighted_counts(sequences).sum(axis=0)
+    counts, means = weighted_counts(sequences), posterior.mean
     last = curvature(points, sequences, family)
     phi = stacked(family)
     free = np.isfinite(prior_precision(family)).ravel()
@@ -214,22 +216,23 @@ def _gauss_newton(old, family, posterior, sequences, damping) -> tuple:
     both = last._replace(normal=old.normal + last.normal)
     normal, _ = posterior_normal(family, both)
     squared = last.squared.sum(axis=0)
-    value = _objective(old, family, squared, counts)
+    value = _objective(old, family, squared, counts, means)
     for _ in range(MOST_TRIES):
         damped = normal + damping * np.diag(np.diag(normal))
         step = np.zeros(len(phi))
         step[free] = cho_solve(cho_factor(damped, lower=True), pull[free])
         trial = unstacked(family, phi + step)
         trial_squared = expected_squares(points, sequences, trial).sum(axis=0)
-        better = _objective(old, trial, trial_squared, counts) > value
-        if better and forgets(trial, posterior.mean):
+        better = _objective(old, trial, trial_squared, counts, means) > value
+        if better and forgets(trial, means):
             return trial, trial_squared, max(0.3 * damping, 1e-8)
         damping = min(10.0 * damping, 1e8)
     return family, squared, damping
 
 
-def _objective(old: Sums, family: Family, squared, counts) -> float:
-    fit = gaussian_log_density(squared, counts, family.noise_std)
+def _objective(old: Sums, family: Family, squared, counts, z) -> float:
+    fit = gaussian_log_density(squared, counts.sum(axis=0), family.noise_std)
+    fit -= level_cost(counts, family, z)
     return float(fit) + quadratic(old, family) + log_prior(family)
 
 

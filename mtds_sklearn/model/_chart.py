@@ -71,6 +71,8 @@ def theta_names(chart: Chart) -> list:
             names.append(f"A[{i // 2}].{role}")
         elif kind in ("B", "K", "C", "D"):
             names.append(f"{kind}[{i}, {j}]")
+        elif kind == "noise":
+            names.append(kind)  # there is one
         else:
             names.append(f"{kind}[{i}]")
     return names

@@ -51,6 +51,23 @@ def natural_map(family: Family) -> tuple:
     return chart.basis @ family.loadings, chart.const + chart.basis @ family.bias
 
 
+def log_levels(family: Family, z: np.ndarray) -> np.ndarray:
+    """Log noise levels (...) of latents z (..., latent_dim): the last natural entry."""
+    row = family.chart.basis[-1]
+    return z @ (row @ family.loadings) + family.chart.const[-1] + row @ family.bias
+
+
+def mean_noise(family: Family) -> np.ndarray:
+    """Noise (n_outputs,) at z = 0."""
+    level = log_levels(family, np.zeros(family.loadings.shape[1]))
+    return family.noise_std * np.exp(level)
+
+
+def relative_levels(family: Family, z: np.ndarray) -> np.ndarray:
+    """Noise levels (...) at latents z (..., latent_dim), as multiples of that at z = 0."""
+    return np.exp(log_levels(family, z) - log_levels(family, np.zeros_like(z)))
+
+
 def natural_parameters(family: Family, z: np.ndarray) -> np.ndarray:
     """psi (..., n_natural) of latents z (..., latent_dim)."""
     loadings, bias = natural_map(family)
