@@ -5,7 +5,10 @@ import pytest
 from small_families import draw_sequences, make_family, make_rows, pack
 
 from mtds_sklearn._sequences import frozen
+from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._draws import make_draws
+from mtds_sklearn.inference._forecast import forecast_rows, posterior_particles
+from mtds_sklearn.inference._horizon import forecast_at_horizon
 from mtds_sklearn.learning._disturbance import (
     learn_rest,
 )
@@ -20,10 +23,10 @@ from mtds_sklearn.learning._growth import Options, grow, n_stages, theta_size
 from mtds_sklearn.learning._judgement import judge
 from mtds_sklearn.learning._m_step import forgets
 from mtds_sklearn.learning._posterior import TaskPosterior
-from mtds_sklearn.model._chart import theta_names
-from mtds_sklearn.model._lds import lds_from_natural
+from mtds_sklearn.model._chart import make_chart, theta_names
+from mtds_sklearn.model._lds import Shape, lds_from_natural
 from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
-from mtds_sklearn.model._task_map import natural_parameters
+from mtds_sklearn.model._task_map import Family, natural_parameters
 
 SHAPES = [(3, 1, 2), (2, 0, 1), (4, 2, 1)]
 POINTS = make_draws(1, 0).points
@@ -206,3 +209,25 @@ def test_forecasts_of_the_rest_do_not_see_it(rng):
     moved = judge(sequences._replace(outputs=frozen(outputs)), family, draws).density
     assert moved[1] == densities[1]
     assert moved[0] != densities[0]
+
+
+def test_where_innovations_grow_without_bound_nothing_breaks(rng):
+    """A - K C is unstable for one z in six: after a thousand rows its squares would overflow."""
+    chart = make_chart(Shape(1, 0, 1, 2), np.ones((1, 1)), ("A", "x0", "K"), gain=True)
+    loadings = np.array([[0.0], [0.0], [-0.8]])
+    family = Family(chart, loadings, np.array([1.5, 1.0, 0.6]), np.array([0.1]), np.ones(3))
+    assert not forgets(family, np.array([[1.0]]))
+    outputs, state = np.empty(1000), 1.0
+    for t, shock in enumerate(0.1 * rng.standard_normal(1000)):
+        outputs[t] = state + shock
+        state = np.tanh(1.5) * state + 0.6 * shock
+    sequences = pack(np.zeros((1000, 0)), outputs, (1000,))
+    draws = make_draws(1, 0)
+    posterior = infer(sequences, family, draws)
+    assert abs(posterior.mean[0, 0]) < 0.2
+    particles = posterior_particles(posterior, sequences, family)
+    for forecast in (
+        forecast_rows(sequences, particles, np.array([0.1, 0.9]), sequences.outputs),
+        forecast_at_horizon(sequences, family, draws, 1, np.array([0.1, 0.9]), sequences.outputs),
+    ):
+        assert all(np.isfinite(part).all() for part in forecast)

@@ -147,3 +147,28 @@ def test_streams_learn_noise_levels(noisy):
 def test_what_cannot_vary_is_told(options, message):
     with pytest.raises(ValueError, match=message):
         model(**options).fit(**draw("A", n=2))
+
+
+def draw_pushed(n=20, n_steps=50):
+    """Rows of sequences that differ in how much of an innovation goes on, and in nothing else."""
+    rng = np.random.default_rng(0)
+    gains = 0.5 + 0.3 * zscore(rng.standard_normal(n))
+    y = np.empty((n, n_steps))
+    for i, gain in enumerate(gains):
+        state = 1.0
+        for t, shock in enumerate(0.1 * rng.standard_normal(n_steps)):
+            y[i, t] = state + shock
+            state = 0.9 * state + gain * shock
+    return {"X": np.zeros((y.size, 1)), "y": y.ravel(), "groups": np.repeat(np.arange(n), n_steps)}
+
+
+def test_a_gain_that_varies_is_named():
+    options = {"latent_dim": 1, "disturbance": "joint", "tol": 2e-5, "max_iter": 100}
+    fitted = model(**options).fit(**draw_pushed())
+    assert fitted.disturbance_ == "gain"
+    assert named(fitted) == {"K"}
+    row = list(fitted.theta_names_).index("K[0, 0]")
+    assert fitted.relevance_[row] == pytest.approx(0.3, rel=0.3)
+    shared = model(**options, varying=BLOCKS).fit(**draw_pushed())
+    assert "K" not in named(shared)
+    assert fitted.evidence_ > shared.evidence_ + 10.0

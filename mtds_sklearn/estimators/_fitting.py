@@ -27,8 +27,9 @@ from mtds_sklearn.model._task_map import Family
 # Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
 Y_TRANSFORMS = [StrOptions(set(NAMES)), tuple, list, None]
 BLOCK_KINDS = ("A", "B", "C", "D", "offset", "x0")
-# What may vary between sequences if it is asked for by name.
-LATE_KINDS = ("K", "noise")
+# What differs between sequences if nothing is said, and what may.
+ALL_KINDS = (*BLOCK_KINDS, "K")
+VARYING_KINDS = (*ALL_KINDS, "noise")
 # Below this many sequences the optimum depends on the start, so that more starts are tried.
 FEW_SEQUENCES = 20
 # States that n_states="auto" may find.

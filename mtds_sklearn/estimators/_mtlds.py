@@ -13,8 +13,8 @@ from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._family_methods import FamilyMethods
 from mtds_sklearn.estimators._fitting import (
-    BLOCK_KINDS,
-    LATE_KINDS,
+    ALL_KINDS,
+    VARYING_KINDS,
     Y_TRANSFORMS,
     Units,
     density_shift,
@@ -76,9 +76,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         Chart of the stable transition matrix: blocks of two states with two poles each, or a full
         contraction (fitted by converting a modal fit).
     varying : "all" or tuple of {"A", "B", "C", "D", "offset", "x0", "K", "noise"}, default="all"
-        Which parameters may differ between sequences; the others are shared. "all" are the first
-        six. "K" is the gain of a disturbance, "noise" the log noise level of a sequence: they are
-        let vary when the rest has been learned.
+        Which parameters may differ between sequences; the others are shared. "K" is the gain of a
+        disturbance, if there is one; "noise" is the log noise level of a sequence, which "all"
+        leaves out. Both are let vary when the rest has been learned.
     initial_state : {"varying", "shared", "zero"}, default="varying"
         Whether the state handed to the first row belongs to theta, is the same for all sequences,
         or zero.
@@ -357,8 +357,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
 
     def _varying_kinds(self) -> tuple:
         if isinstance(self.varying, str):
-            return BLOCK_KINDS
-        who, kinds = type(self).__name__, BLOCK_KINDS + LATE_KINDS
+            return ALL_KINDS
+        who, kinds = type(self).__name__, VARYING_KINDS
         unknown = [kind for kind in self.varying if kind not in kinds]
         if unknown:
             raise ValueError(

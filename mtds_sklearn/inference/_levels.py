@@ -14,7 +14,7 @@ from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._target import particle_transitions
 from mtds_sklearn.kernels import _particles
-from mtds_sklearn.model._likelihood import evaluations
+from mtds_sklearn.model._likelihood import MOST_SQUARED, evaluations
 from mtds_sklearn.model._task_map import Family
 
 # The golden ratio's fractions: evenly spread for any number of particles, and independent of the
@@ -38,6 +38,7 @@ def with_levels(psi: np.ndarray, sequences: PackedSequences, family: Family) -> 
         particle_transitions(psi, chart.shape), psi, run.first_row, run.n_rows, run.data,
         tuple(chart.shape), chart.gain, squared,
     )  # fmt: skip
+    squared = np.fmin(squared, MOST_SQUARED)
     total = np.einsum("eos,o->es", squared, family.noise_std**-2.0)
     return draw_levels(psi, total, run.n_observed.sum(axis=1), family.noise_dof)
 

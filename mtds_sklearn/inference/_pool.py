@@ -181,7 +181,9 @@ def last_or_resampled(pool: Pool, weighed: Weighed) -> tuple:
     poor = ~is_good_alone(pool, weighed)
     if poor.any():
         points[poor], weights[poor] = _resampled(pool.v[poor], weighed.weights[poor], n_draws)
-    return points, weights
+    # Forecasts of a point without weight may be infinite: it stands where the best one is.
+    best = np.take_along_axis(points, np.argmax(weights, axis=1)[:, None, None], axis=2)
+    return np.where(weights[:, None] > 0.0, points, best), weights
 
 
 def _resampled(v: np.ndarray, weights: np.ndarray, n_draws: int) -> tuple:

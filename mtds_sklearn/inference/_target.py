@@ -19,6 +19,7 @@ from mtds_sklearn.model._latent_prior import (
 )
 from mtds_sklearn.model._lds import Shape, is_modal, modal_entries, transition_matrix
 from mtds_sklearn.model._likelihood import (
+    MOST_SQUARED,
     evaluations,
     gaussian_log_density,
     level_weights,
@@ -92,7 +93,7 @@ def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
         )
 
     run_split(some, len(psi), float(run.n_rows.sum()) * v.shape[2] * row_work(chart))
-    squared, family = np.moveaxis(squared, 1, 2), target.family
+    squared, family = np.moveaxis(np.fmin(squared, MOST_SQUARED), 1, 2), target.family
     if np.isinf(family.noise_dof):
         density = gaussian_log_density(
             squared, run.n_observed[:, None], family.noise_std, psi[:, -1]

@@ -7,9 +7,11 @@ Whether there is a disturbance is not for the evidence to say: it counts the nex
 later ones, and the next row is where a gain helps most. So each candidate forecasts the rest of
 the training sequences from their first quarter and first half, and one with a gain is taken
 only where its forecasts are better than those without by more than their standard error. The
-number of states is chosen anew, by forecasts as well: states that stood for shocks are not needed
-any more.
+number of states is chosen anew, by forecasts and evidence: states that stood for shocks are not
+needed any more.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,13 @@ from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.learning._em import Held, run_em, update_relevance
-from mtds_sklearn.learning._gain import learn_gain, learn_noise, start_noise, with_noise_states
+from mtds_sklearn.learning._gain import (
+    learn_gain,
+    learn_noise,
+    learn_together,
+    start_noise,
+    with_noise_states,
+)
 from mtds_sklearn.learning._growth import Learned, Options, with_evidence
 from mtds_sklearn.learning._initialization import spread_sample
 from mtds_sklearn.learning._judgement import Judgement, is_ahead, judge
@@ -32,6 +40,9 @@ JUDGED_SEQUENCES = 40
 LEAST_GAIN = 5.0
 # Squared forecast errors, in units of their variance, above which a disturbance is looked for.
 MOST_SURPRISE = 1.5
+# Standard errors by which forecasts must be better where the evidence is worse: forecasts of
+# sequences that were learned from flatter a larger family.
+AGAINST_EVIDENCE = 3.0
 LEVEL_ROUNDS, LEVEL_ITERATIONS = 3, 10
 
 
@@ -53,40 +64,66 @@ def learn_rest(
         some = learn_rest(select_sequences(sequences, seen), some, options, points, draws)
         return scatter_posterior(some, seen)
     if options.disturbance != "none":
-        learned = add_disturbance(sequences, learned, points, draws, options.disturbance == "auto")
-    if options.disturbance == "joint":
-        learned = _jointly(sequences, learned, points, options)
+        learned = add_disturbance(sequences, learned, points, draws, options)
     if options.sequence_noise:
         learned = add_levels(sequences, learned, points, draws)
     return learned
 
 
+class Candidate(NamedTuple):
+    """A family with a disturbance, and the log densities (n_judged,) of its forecasts."""
+
+    learned: Learned
+    density: np.ndarray
+
+
 def add_disturbance(
-    sequences: PackedSequences, learned: Learned, points: np.ndarray, draws: Draws, auto: bool
+    sequences: PackedSequences, learned: Learned, points: np.ndarray, draws: Draws, options: Options
 ) -> Learned:
     """The grown family, or one with coloured noise or a gain where that forecasts better.
 
-    Families with more and more states are tried, from none, as long as each forecasts better than
-    the one before: states that stood for shocks are not needed any more. With `auto` forecasts may
-    refuse the disturbance.
+    Families with more and more states are tried, from none, as long as each is better than the one
+    before: states that stood for shocks are not needed any more. With "auto" forecasts may refuse
+    the disturbance; with "joint" everything is learned together in any case.
     """
     sample = spread_sample(sequences, JUDGED_SEQUENCES)
-    before = judge(sample, learned.family, draws)
+    before, auto = judge(sample, learned.family, draws), options.disturbance == "auto"
     if len(before.density) == 0 or (auto and not _is_disturbed(sequences, learned, before)):
         return learned
-    best, density, tried = learned, None, []
+    best, tried = None, []
     for each in (*learned.smaller[::-1], learned):
-        candidates = _disturbed(sequences, each, points)
-        densities = [judge(sample, one.family, draws).density for one in candidates]
-        tried += candidates
-        found = int(np.argmax([np.mean(one) for one in densities]))
-        if density is not None and not is_ahead(densities[found], density):
+        found = [
+            Candidate(one, judge(sample, one.family, draws).density)
+            for one in _disturbed(sequences, each, points)
+        ]
+        trial = max(found, key=lambda candidate: np.mean(candidate.density))
+        together = _together(sequences, found[-1].learned, points, options)
+        refined = Candidate(together, judge(sample, together.family, draws).density)
+        if options.disturbance == "joint" or _rises(refined, trial):
+            trial = refined
+        tried += [*found, refined]
+        if best is not None and not _is_better(trial, best):
             break
-        best, density = candidates[found], densities[found]
-    if auto and not is_ahead(density, before.density):
-        best = learned
-    stages = [each.stages[0]._replace(kept=each is best) for each in tried]
-    return best._replace(stages=(*learned.stages, *stages))
+        best = trial
+    chosen = best.learned
+    if auto and not is_ahead(best.density, before.density):
+        chosen = learned
+    stages = [one.learned.stages[0]._replace(kept=one.learned is chosen) for one in tried]
+    return chosen._replace(stages=(*learned.stages, *stages))
+
+
+def _is_better(trial: Candidate, other: Candidate) -> bool:
+    """Whether nothing speaks against the trial, or forecasts far more than the evidence does."""
+    return _rises(trial, other) or is_ahead(trial.density, other.density, AGAINST_EVIDENCE)
+
+
+def _rises(trial: Candidate, other: Candidate) -> bool:
+    """Whether both evidence and forecasts are better, by however little.
+
+    Evidence knows the next row, and what a family costs; forecasts know the far ones.
+    """
+    more_evident = trial.learned.evidence > other.learned.evidence
+    return bool(more_evident and np.mean(trial.density) > np.mean(other.density))
 
 
 def _is_disturbed(sequences: PackedSequences, learned: Learned, judged: Judgement) -> bool:
@@ -163,14 +200,12 @@ def _all_held(sequences: PackedSequences, learned: Learned) -> Held:
     return Held(np.zeros(shape, dtype=bool), share_spent(sequences, learned))
 
 
-def _jointly(sequences, learned, points, options) -> Learned:
+def _together(sequences, learned, points, options) -> Learned:
     """All of (W, b, K) at once, from the staged fit."""
-    weighted = with_gap_weights(sequences, learned.family)
-    result = run_em(
-        weighted, learned.family, learned.posterior, points, max_iter=options.max_iter,
-        tol=options.tol,
-    )  # fmt: skip
-    return with_evidence(weighted, result)._replace(stages=learned.stages)
+    start = (learned.family, learned.posterior)
+    limits = {"max_iter": options.max_iter, "tol": options.tol}
+    result = learn_together(sequences, start, points, options.varying, **limits)
+    return with_evidence(with_gap_weights(sequences, result.family), result)
 
 
 def select_posterior(learned: Learned, index: np.ndarray) -> Learned:

@@ -5,25 +5,30 @@ A deterministic family first, then
     s_{t+1} = A x_t + K e_t,   e_t = y_t - yhat_t,
 
 with (W, b) of the family frozen: learned together with them by likelihood, K would soak up what the
-family should explain, since that makes the next step cheap and the far ones dear. Two models are
+family should explain, since that makes the next step cheap and the far ones dear. Three models are
 offered to the choice by forecasts (`learning/_disturbance.py`):
 
 - *noise*: for each output two states of their own, driven by its innovations and seen by it alone,
   with poles and gains that all sequences share: y is what the family says plus coloured noise, an
   ARMA(2, 2) process (an Ornstein-Uhlenbeck residual with measurement noise is one);
 - *gain*: besides, a gain on the states of the family, shared by all sequences in amplitudes: shocks
-  go on with the dynamics of the sequence.
+  go on with the dynamics of the sequence;
+- *together*: from there, everything at once. Of a deterministic family poles are too slow and
+  initial states differ too much, since that is all it has to follow shocks with. And a gain that
+  is part of theta: how much of an innovation is a shock depends on the dynamics.
 
 z is inferred again after each step, since what is forgiven as disturbance no longer bends z.
 """
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.learning._em import EMResult, Held, run_em
+from mtds_sklearn.learning._initialization import release, rows_of
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._chart import Chart, make_chart
 from mtds_sklearn.model._lds import Shape, is_modal
@@ -145,8 +150,31 @@ def learn_gain(
     return _learn(sequences, result.family, result.posterior, points, spent, on_states=True)
 
 
+def learn_together(
+    sequences: PackedSequences,
+    start: tuple[Family, TaskPosterior],
+    points: np.ndarray,
+    varying: tuple,
+    **limits: Any,
+) -> EMResult:
+    """All of (W, b) at once; with "K" in `varying` gains on the states too may differ.
+
+    `limits` are the `max_iter` and `tol` of `run_em`.
+    """
+    family, posterior = start
+    if "K" in varying and family.loadings.shape[1]:
+        chart = family.chart
+        rows = rows_of(chart, "K") & ~gain_entries(chart, on_states=False)
+        size = float(np.sqrt(np.mean(family.bias[rows] ** 2))) if rows.any() else 0.0
+        family = release(family, rows, size)
+    weighted = with_gap_weights(sequences, family)
+    return run_em(weighted, family, posterior, points, **limits)
+
+
 def _learn(sequences, family, posterior, points, spent, on_states) -> EMResult:
     moving = np.zeros((family.loadings.shape[1] + 1, len(family.bias)), dtype=bool)
+    # What looks like a noisy sequence may be a disturbance.
+    moving[:-1, rows_of(family.chart, "noise")] = True
     moving[-1] = gain_entries(family.chart, on_states)
     # Where values are missing, their weights follow the gain.
     n_rounds = 1 if sequences.observed.all() else WEIGHT_ROUNDS

@@ -21,7 +21,7 @@ from mtds_sklearn.learning._initialization import (
     find_block,
     initial_family,
     n_entries,
-    release,
+    release_level,
     residuals_at,
 )
 from mtds_sklearn.learning._m_step import Curvature, posterior_normal, sequence_weights
@@ -176,10 +176,8 @@ def _grow(sequences, options, points, normals) -> Learned:
     varying = tuple(kind for kind in options.varying if kind != "noise")
     found = _found(sequences, options._replace(varying=varying), points, normals)
     if "noise" in options.varying:
-        found, *smaller = (
-            each._replace(family=release(each.family, "noise")) for each in (found, *found.smaller)
-        )
-        found = found._replace(smaller=tuple(smaller))
+        smaller = tuple(one._replace(family=release_level(one.family)) for one in found.smaller)
+        found = found._replace(family=release_level(found.family), smaller=smaller)
     polished = _polish(sequences, found.family, found.posterior, points, options)
     return polished._replace(stages=found.stages + polished.stages, smaller=found.smaller)
 
@@ -272,13 +270,11 @@ def _polish(sequences, family, posterior, points, options) -> Learned:
 
 def with_evidence(sequences: PackedSequences, result: EMResult, n_annealed: int = 0) -> Learned:
     """Add the evidence, by Laplace's method."""
-    family, posterior = result.family, result.posterior
+    family, posterior, last, bounds, gains, converged = result
     evidence = log_evidence(result, *laplace_terms(sequences, family, posterior))
-    bounds, n_states = np.array(result.bounds), n_family_states(family.chart)
-    return Learned(
-        family, posterior, evidence, result.last, result.bounds, result.gains, result.converged,
-        (Stage(n_states, bounds, n_annealed, evidence, kept=True),),
-    )  # fmt: skip
+    n_states = n_family_states(family.chart)
+    stage = Stage(n_states, np.array(bounds), n_annealed, evidence, kept=True)
+    return Learned(family, posterior, evidence, last, bounds, gains, converged, (stage,))
 
 
 def laplace_terms(

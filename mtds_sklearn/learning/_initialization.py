@@ -79,19 +79,26 @@ def row_precision(chart: Chart, varying: tuple) -> np.ndarray:
     return np.array([1.0 if entry[0] in varying else np.inf for entry in chart.entries])
 
 
-def release(family: Family, kind: str) -> Family:
-    """The family with rows of W of a kind that may vary from now on.
+def release(family: Family, rows: np.ndarray, size: float) -> Family:
+    """The family with some rows of W, marked in `rows` (n_theta,), that vary from now on.
 
-    They start small and along all latents alike: along a latent that nothing else moves a row of
-    zeros would stay.
+    They start at a share of `size`, along all latents alike: along a latent that nothing else moves
+    a row of zeros would stay.
     """
-    rows = np.array([entry[0] == kind for entry in family.chart.entries], dtype=bool)
     k = family.loadings.shape[1]
-    # A level is a logarithm; what else comes late has units of its own.
-    size = 1.0 if kind == "noise" else np.sqrt(np.mean(family.bias[rows] ** 2))
     loadings, precision = family.loadings.copy(), family.precision.copy()
-    loadings[rows], precision[rows] = LATE_SCALE * size / np.sqrt(k), 1.0
+    loadings[rows], precision[rows] = LATE_SCALE * size / np.sqrt(max(k, 1)), 1.0
     return family._replace(loadings=loadings, precision=precision)
+
+
+def release_level(family: Family) -> Family:
+    """The family with a noise level, a logarithm, that varies from now on."""
+    return release(family, rows_of(family.chart, "noise"), 1.0)
+
+
+def rows_of(chart: Chart, kind: str) -> np.ndarray:
+    """Mask (n_theta,) of the entries of a kind."""
+    return np.array([entry[0] == kind for entry in chart.entries], dtype=bool)
 
 
 def residuals_at(sequences: PackedSequences, family: Family, z: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def judge(sequences: PackedSequences, family: Family, draws: Draws) -> Judgement
     return Judgement(density[seen] / count[seen], surprise[seen] / count[seen])
 
 
-def is_ahead(density: np.ndarray, other: np.ndarray) -> bool:
-    """Whether log densities (n_judged,) exceed others by more than the standard error of that."""
+def is_ahead(density: np.ndarray, other: np.ndarray, n_errors: float = 1.0) -> bool:
+    """Whether log densities (n_judged,) exceed others by more than so many standard errors."""
     rise = density - other
-    return bool(np.mean(rise) > np.std(rise) / np.sqrt(len(rise)))
+    return bool(np.mean(rise) > n_errors * np.std(rise) / np.sqrt(len(rise)))

@@ -28,6 +28,9 @@ from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+# No sum of squares is larger. Where innovations that are fed back grow without bound, thousands of
+# rows would leave infinity, and then NaN: such parameters are as good as impossible, no more.
+MOST_SQUARED = 1e100
 
 
 class Evaluations(NamedTuple):
@@ -131,7 +134,7 @@ def squared_residuals(psi: np.ndarray, run: Evaluations, chart: Chart) -> np.nda
         _forward.squared_residuals(psi[part], *rows, run.data, shape, chart.gain, out[part])
 
     run_split(some, len(psi), float(run.n_rows.sum()) * row_work(chart))
-    return out
+    return np.fmin(out, MOST_SQUARED)
 
 
 def row_work(chart: Chart) -> float:
