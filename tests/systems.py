@@ -19,6 +19,7 @@ SHAPES = [
     Shape(2, 0, 1, 2),
     Shape(2, 2, 3, 2),
     Shape(2, 1, 2, 2),
+    Shape(2, 2, 1, 3),
     Shape(3, 2, 2, 2),
     Shape(3, 1, 1, 3),
     Shape(4, 1, 2, 2),

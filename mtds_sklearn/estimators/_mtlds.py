@@ -278,9 +278,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         prior = with_components(prior, *known, sequences.weights, scaled)
         family = learned.family._replace(prior=prior)
         return self._describe(family, learned.posterior, units) | {
-            "noise_level_": relative_levels(family, learned.posterior.mean)
-            if learned.level is None
-            else learned.level,
+            **({} if learned.level is None else {"noise_level_": learned.level}),
             "evidence_": learned.evidence,
             "lower_bounds_": np.array(learned.bounds),
             "stages_": learned.stages,
@@ -305,6 +303,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
             "noise_dof_": family.noise_dof,
+            "noise_level_": relative_levels(family, posterior.mean),
             "disturbance_": disturbance_of(family),
             "posterior_mean_": posterior.mean,
             "posterior_cov_": posterior.factor @ np.swapaxes(posterior.factor, 1, 2),

@@ -191,20 +191,21 @@ def _push_inputs(W, at, to, shape, entries, bounds, t):
 def _push_transition(W, at, to, shape, entries, bounds):
     """S <- S + (dA) x."""
     n, block = shape[0], shape[3]
+    size = min(block, n)  # of a tangent; a full chart of two states has the block 3
     for r in range(bounds[0], bounds[1]):
         a = entries.table[NATURAL, r]
         first = (a // block) * block if block == 2 else 0
         S = to.S + r * entries.width + first - entries.table[LOW, r]
-        d = at.tangents + a * block * block
+        d = at.tangents + a * size * size
         if block == 2 and first + 1 < n:
             x, y = load(W, at.x + first), load(W, at.x + first + 1)
             _add(W, S, load(W, d) * x + load(W, d + 1) * y)
             _add(W, S + 1, load(W, d + 2) * x + load(W, d + 3) * y)
             continue
-        for i in range(min(block, n - first)):
+        for i in range(min(size, n - first)):
             acc = load(W, S + i)
-            for j in range(min(block, n - first)):
-                acc = acc + load(W, d + i * block + j) * load(W, at.x + first + j)
+            for j in range(min(size, n - first)):
+                acc = acc + load(W, d + i * size + j) * load(W, at.x + first + j)
             store(W, S + i, acc)
 
 

@@ -26,7 +26,7 @@ from mtds_sklearn.learning._gain import (
     start_noise,
     with_noise_states,
 )
-from mtds_sklearn.learning._growth import Learned, Options, with_evidence
+from mtds_sklearn.learning._growth import DECIDING_TOLERANCE, Learned, Options, with_evidence
 from mtds_sklearn.learning._initialization import spread_sample
 from mtds_sklearn.learning._judgement import Judgement, is_ahead, judge
 from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
@@ -203,7 +203,7 @@ def _all_held(sequences: PackedSequences, learned: Learned) -> Held:
 def _together(sequences, learned, points, options) -> Learned:
     """All of (W, b, K) at once, from the staged fit."""
     start = (learned.family, learned.posterior)
-    limits = {"max_iter": options.max_iter, "tol": options.tol}
+    limits = {"max_iter": options.max_iter, "tol": DECIDING_TOLERANCE * options.tol}
     result = learn_together(sequences, start, points, options.varying, **limits)
     return with_evidence(with_gap_weights(sequences, result.family), result)
 
