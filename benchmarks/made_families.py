@@ -4,15 +4,18 @@ oscillators, pushed         process noise moves the states of two oscillators
 oscillators, noise varies   every sequence has a noise level of its own
 eight outputs               three oscillators, whose frequencies, half-lives and outputs lie on
                             a curved three-dimensional manifold
+promotions                  stores with four promotions, whose effects differ independently
 """
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
+from mtds_sklearn import _families
 from mtds_sklearn.datasets import make_oscillators
 
 PUSH_STD = 0.05  # of the process noise of every state
 NOISE_DEGREES = 4  # of freedom of the inverse chi-square distribution of noise variances
+N_PROMOTIONS = 4
 
 
 def make_pushed_oscillators(n_sequences=40, n_steps=80, *, random_state=None) -> Bunch:
@@ -74,3 +77,24 @@ def eight_output_means(z: np.ndarray, n_steps: int) -> np.ndarray:
     states = np.concatenate([envelope * np.sin(phase), envelope * np.cos(phase)], axis=2)
     C = (mixing + 0.3 * np.einsum("nk,kps->nps", z, moved)) / np.sqrt(6)
     return states @ C.swapaxes(1, 2)
+
+
+def make_promotions(n_sequences=100, n_steps=84, *, random_state=None) -> Bunch:
+    """Stores of `make_stores` with N_PROMOTIONS inputs: every store responds to each in its way."""
+    rng = check_random_state(random_state)
+    parameters = _families.stores(rng, n_sequences)
+    inputs = [_families.promotions(rng, n_sequences, n_steps) for _ in range(N_PROMOTIONS)]
+    inputs = np.concatenate(inputs, axis=2)
+    parameters["B"] = np.zeros((n_sequences, 7, N_PROMOTIONS))
+    parameters["B"][:, 6] = rng.uniform(0, 0.3, (n_sequences, N_PROMOTIONS))
+    parameters["D"] = rng.uniform(0.1, 0.6, (n_sequences, 1, N_PROMOTIONS))
+    mean = _families.simulate(parameters, inputs).ravel()
+    return Bunch(
+        X=inputs.reshape(-1, N_PROMOTIONS),
+        y=mean + 0.1 * rng.standard_normal(mean.shape),
+        groups=np.repeat(np.arange(n_sequences), n_steps),
+        times=np.tile(np.arange(n_steps), n_sequences),
+        mean=mean,
+        parameters=parameters,
+        noise_std=0.1,
+    )

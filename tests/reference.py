@@ -126,6 +126,16 @@ def gauss_newton(psi, shape, inputs, outputs, observed, noise_std):
     return gradient, normal
 
 
+def departure(jacobian, residuals, units):
+    """Posterior mean of d ~ N(0, I) given residuals = jacobian @ units @ d + N(0, I) noise.
+
+    The least squares of the residuals with d itself below them, asked to be zero.
+    """
+    design = np.vstack([jacobian @ units, np.eye(units.shape[1])])
+    target = np.concatenate([residuals, np.zeros(units.shape[1])])
+    return np.linalg.lstsq(design, target, rcond=None)[0]
+
+
 def block_normal_equations(A, residuals, weights, inputs):
     """Normal matrix and right-hand side (per output) of one 2x2 block on one sequence.
 

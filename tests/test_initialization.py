@@ -229,6 +229,20 @@ def test_a_new_block_leaves_the_old_ones_as_they_were(rng, n_new):
         )
 
 
+def test_rows_of_a_new_block_are_no_longer_with_many_latents(rng):
+    sequences = make_rows(rng, LENGTHS, n_inputs=1, n_outputs=2)
+    block = find_block(sequences, sequences.outputs, single=False)
+    lengths = []
+    for k in (4, 16):
+        empty = initial_family(Shape(0, 1, 2, 2), ALL_KINDS, ALL_KINDS, k)
+        size = n_entries(empty.chart.shape, 2, ALL_KINDS)
+        family = add_block(empty, block, ALL_KINDS, np.ones((size, k)))
+        new = [entry not in empty.chart.entries for entry in family.chart.entries]
+        lengths.append(np.linalg.norm(family.loadings[new], axis=1))
+    np.testing.assert_allclose(lengths[1], lengths[0])
+    np.testing.assert_allclose(lengths[0][:2], 2.0 * LOADING_SCALE)  # poles
+
+
 def test_a_new_block_starts_at_the_size_of_the_residuals(rng):
     amplitudes = (
         rng.standard_normal((50, 3, 2))

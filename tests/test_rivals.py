@@ -141,10 +141,11 @@ def places_of(name, parameters):
         rates = np.log(p["rates"] / [0.12, 0.11, 0.055, 0.3]) / 0.3
         sensitivity = np.log(p["sensitivity"] / [8, 12]) / 0.3
         return [ndtr(rates), ndtr(sensitivity), ndtr((p["offset"] - [125, 94]) / [12, 3])]
-    if name == "stores":
+    if name in ("stores", "promotions"):
         profile = (p["x0"][:, :6] - [0.4, -0.2, 0.2, 0.1, -0.1, 0.1]) / 0.15
         carry_over = place(p["carry_over"], 0.4, 0.9)[:, None]
-        responses = [carry_over, p["B"][:, 6] / 0.3, place(p["D"][:, 0], 0.1, 0.6)]
+        effects = np.stack([p["B"][:, 6] / 0.3, place(p["D"][:, 0], 0.1, 0.6)], axis=2)
+        responses = [carry_over, effects.reshape(len(effects), -1)]
         return [ndtr(profile), ndtr((p["offset"] - 3) / 0.5), *responses]
     if name == "bouncing balls":
         ranges = {"initial_height": (0.5, 2), "initial_speed": (-1, 1)}
@@ -159,6 +160,7 @@ MAKERS = {
     "eight outputs": lambda: made_families.make_eight_outputs(3, random_state=0),
     "drug response": lambda: datasets.make_drug_response(3, random_state=0),
     "stores": lambda: datasets.make_stores(3, random_state=0),
+    "promotions": lambda: made_families.make_promotions(3, random_state=0),
     "bouncing balls": lambda: datasets.make_bouncing_balls(3, random_state=0),
 }
 

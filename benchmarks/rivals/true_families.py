@@ -113,15 +113,19 @@ def drug_response(places: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 
 
 def stores(places: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """Season, level and carry-over; then lift and effect at once of every promotion in turn."""
     phase = 2 * np.pi / 7 * np.arange(len(inputs))[:, None] * np.array([1, 2, 3])
     waves = np.stack([np.cos(phase), np.sin(phase)], axis=2).reshape(len(inputs), 6)
     profile = np.array([0.4, -0.2, 0.2, 0.1, -0.1, 0.1]) + 0.15 * ndtri(places[:, :6])
     level = 3 + 0.5 * ndtri(places[:, 6])
-    carry_over, lift = _between(places[:, 7], 0.4, 0.9), _between(places[:, 8], 0, 0.3)
-    at_once = _between(places[:, 9], 0.1, 0.6)
-    promotion = inputs[:, 0]
-    mean = level[:, None] + profile @ waves.T + at_once[:, None] * promotion
-    return (mean + lift[:, None] * _filtered(promotion, carry_over))[:, :, None]
+    carry_over = _between(places[:, 7], 0.4, 0.9)
+    mean = level[:, None] + profile @ waves.T
+    for promotion, effects in zip(
+        inputs.T, np.split(places[:, 8:], inputs.shape[1], axis=1), strict=True
+    ):
+        lift, at_once = _between(effects[:, :1], 0, 0.3), _between(effects[:, 1:], 0.1, 0.6)
+        mean = mean + at_once * promotion + lift * _filtered(promotion, carry_over)
+    return mean[:, :, None]
 
 
 def bouncing_balls(places: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -170,5 +174,6 @@ TRUE_FAMILIES = {
     "eight outputs": TrueFamily(3, _deterministic(eight_outputs, np.full(8, 0.1))),
     "drug response": TrueFamily(8, _deterministic(drug_response, np.array([2.0, 2.0]))),
     "stores": TrueFamily(10, _deterministic(stores, np.array([0.1]))),
+    "promotions": TrueFamily(16, _deterministic(stores, np.array([0.1]))),
     "bouncing balls": TrueFamily(4, _deterministic(bouncing_balls, np.array([0.05]))),
 }

@@ -21,7 +21,7 @@ from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.inference._image import Image
 from mtds_sklearn.learning._disturbance import learn_rest
 from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, resume, theta_size
-from mtds_sklearn.learning._latents import reduce_latents
+from mtds_sklearn.learning._latents import reduce_latents, widen_latents
 from mtds_sklearn.model._task_map import Family
 
 # Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
@@ -154,14 +154,18 @@ def learn_best(
 
 
 def _rest(sequences, best: Learned, options: Options, points: np.ndarray, seed: int) -> Learned:
-    """What is learned after growth: fewer latents, disturbances, noise levels."""
+    """What is learned after growth: fewer latents, disturbances, noise levels, more latents."""
     with one_blas_thread():
         if options.find_latents:
             best = reduce_latents(sequences, best, options, points)
             points = points[:, : best.family.loadings.shape[1]]
-        if options.disturbance == "none" and not options.sequence_noise:
-            return best
-        return learn_rest(sequences, best, options, points, make_draws(points.shape[1], seed))
+        if options.disturbance != "none" or options.sequence_noise:
+            draws = make_draws(points.shape[1], seed)
+            best = learn_rest(sequences, best, options, points, draws)
+        # What pushes sequences off their course looks like more ways to differ.
+        if options.find_latents and not best.family.chart.gain and best.level is None:
+            best = widen_latents(sequences, best, options, lambda k: make_draws(k, seed).points)
+        return best
 
 
 def learn_again(sequences: PackedSequences, family: Family, options: Options, seed: int) -> Learned:

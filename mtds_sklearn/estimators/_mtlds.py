@@ -70,8 +70,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         which are more than growth needs for most families.
     latent_dim : int or "auto", default="auto"
         Dimension of z: how many independent ways there are for sequences to differ. "auto" begins
-        with 10 (with N sequences at most N - 1) and leaves out those that the outputs say next to
-        nothing of, while the evidence does not fall.
+        with 10 (with N sequences at most N - 1), leaves out those that the outputs say next to
+        nothing of, while the evidence does not fall, and adds those that the outputs ask for,
+        while it rises.
     transition : {"modal", "cayley"}, default="modal"
         Chart of the stable transition matrix: blocks of two states with two poles each, or a full
         contraction (fitted by converting a modal fit).

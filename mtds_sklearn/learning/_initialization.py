@@ -24,8 +24,9 @@ RADII = (0.6, 0.85, 0.93, 0.97, 0.99)
 N_ANGLES = 60
 REAL_POLES = (-0.9, -0.5, 0.0, 0.4, 0.7, 0.85, 0.95, 0.985)
 # Standard deviation of the random start of W: of pole coordinates, and of amplitudes relative to
-# their size.
-LOADING_SCALE = 0.3
+# their size. With more latents a row is no longer than with so many: poles would start all over
+# the place, and EM would not find them.
+LOADING_SCALE, MOST_AT_FULL_SCALE = 0.3, 4
 # The same of what is let vary at the end.
 LATE_SCALE = 0.1
 # Precisions of rows that were switched off are let down to this, so that a new block may revive
@@ -226,6 +227,7 @@ def add_block(family: Family, block: Block, varying: tuple, normals: np.ndarray)
     loadings = np.zeros((len(chart.entries), family.loadings.shape[1]))
     bias = np.zeros(len(chart.entries))
     precision = row_precision(chart, varying)
+    normals = normals * np.sqrt(min(1.0, MOST_AT_FULL_SCALE / max(normals.shape[1], 1)))
     for row, entry in enumerate(chart.entries):
         if entry in known:
             h = known[entry]

@@ -12,7 +12,18 @@ information are left out, EM goes on, and the smaller family is kept unless its 
 Evidence alone would leave out more: it counts every entry of a column of W against a prior that
 the columns share, whereas a forecast loses an axis of information m by up to log(1 + m) / 2 nats
 per sequence, and gains nothing but speed.
+
+Where sequences differ in more ways than growth had latents for, forecasts that know of too few are
+too sure. With g_i and H_i gradient and Gauss-Newton matrix of log p(y_i | theta) at the mean of
+z_i, in units of theta in which the mean of H_i is the identity, a departure d_i ~ N(0, I) from the
+plane W z + b has the posterior mean (I + H_i)^-1 g_i, to first order. Noise alone gives these means
+a variance of at most 1/4 in any direction, and a way to differ that is missing, of information m,
+(1 + m) / 4. The largest of r principal variances that are 1/4 becomes (1 + sqrt(r / N))^2 / 4 by
+chance (Marchenko & Pastur 1967); r is taken from their sum. Axes beyond that become columns of W,
+EM goes on, and they are kept if the evidence rises.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,11 +38,17 @@ from mtds_sklearn.learning._growth import (
 )
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.model._likelihood import evaluations, symmetric, theta_quantities
+from mtds_sklearn.model._task_map import natural_parameters
 
 # Where the number of latents is to be found, it is looked for from here down.
 MOST_LATENTS = 10
 # An axis that is left out may have cost 0.09 nats per sequence.
 LEAST_INFORMATION = 0.2
+# Directions of theta with less than this share of the largest information are not looked at.
+NEGLIGIBLE = 1e-9
+# Sequences whose Gauss-Newton matrices are held at once.
+CHUNK_SEQUENCES = 100
 
 
 def most_latents(n_sequences: int) -> int:
@@ -108,4 +125,97 @@ def cut_to(learned: Learned, n_left: int) -> Learned:
         curvature=last._replace(
             gradient=corner.T @ last.gradient, normal=change.T @ last.normal @ change
         ),
+    )
+
+
+def widen_latents(
+    sequences: PackedSequences,
+    learned: Learned,
+    options: Options,
+    draw: Callable[[int], np.ndarray],
+) -> Learned:
+    """The family with more latents, where sequences differ in more ways and the evidence rises.
+
+    Parameters
+    ----------
+    learned : Learned
+        Without disturbance or noise levels of sequences.
+    draw : callable
+        From a number of latents k to quasi-random draws (n_points, k) of their prior.
+    """
+    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+    if not seen.all():
+        some = select_posterior(learned, seen)
+        some = widen_latents(select_sequences(sequences, seen), some, options, draw)
+        return scatter_posterior(some, seen)
+    while (columns := missing_columns(sequences, learned)).shape[1] > 0:
+        wider = with_columns(learned, columns)
+        result = run_em(
+            sequences, wider.family, wider.posterior, draw(wider.family.loadings.shape[1]),
+            max_iter=options.max_iter, tol=options.tol,
+        )  # fmt: skip
+        trial = with_evidence(sequences, result)
+        kept = trial.evidence > learned.evidence
+        stages = (*learned.stages, trial.stages[0]._replace(kept=kept))
+        if not kept:
+            return learned._replace(stages=stages)
+        learned = trial._replace(stages=stages)
+    return learned
+
+
+def missing_columns(sequences: PackedSequences, learned: Learned) -> np.ndarray:
+    """Columns (n_theta, n_missing) for W along which sequences differ, and W does not.
+
+    At most as many as N sequences can tell of, N - 1 with those that W has.
+    """
+    family, n_theta = learned.family, len(learned.family.bias)
+    vary, count = np.isfinite(family.precision), float(sequence_weights(sequences).sum())
+    mean_normal = learned.curvature.normal[-n_theta:, -n_theta:][np.ix_(vary, vary)] / count
+    information, axes = np.linalg.eigh(mean_normal)
+    told = information > NEGLIGIBLE * information.max(initial=0.0)
+    units = np.zeros((n_theta, np.count_nonzero(told)))
+    units[vary] = axes[:, told] / np.sqrt(information[told])
+    squares, axes = np.linalg.eigh(_departures(sequences, learned, units) / count)
+    missing = 4.0 * squares[::-1] - 1.0
+    chance = (1.0 + np.sqrt(4.0 * squares.sum() / count)) ** 2 - 1.0
+    n_left = max(len(sequences.labels) - 1 - family.loadings.shape[1], 0)
+    n_missing = min(np.count_nonzero(missing > chance), n_left)
+    return units @ axes[:, ::-1][:, :n_missing] * np.sqrt(missing[:n_missing])
+
+
+def _departures(sequences: PackedSequences, learned: Learned, units: np.ndarray) -> np.ndarray:
+    """Sum over sequences of the squares of their posterior mean departures from W z + b.
+
+    In the directions `units` (n_theta, n_units), in which departures are N(0, I) a priori.
+    """
+    family, weights = learned.family, sequence_weights(sequences)
+    basis = family.chart.basis[family.chart.active] @ units
+    total = np.zeros((units.shape[1], units.shape[1]))
+    for first in range(0, len(weights), CHUNK_SEQUENCES):
+        index = np.arange(first, min(first + CHUNK_SEQUENCES, len(weights)))
+        psi = natural_parameters(family, learned.posterior.mean[index])
+        run = evaluations(sequences, index=index)
+        parts = theta_quantities(psi, run, family.chart, family.noise_std)
+        normal = symmetric(parts.normal, len(basis))
+        precision = np.eye(len(total)) + basis.T @ normal @ basis
+        departure = np.linalg.solve(precision, (parts.gradient @ basis)[..., None])[..., 0]
+        total += departure.T @ (weights[index, None] * departure)
+    return total
+
+
+def with_columns(learned: Learned, columns: np.ndarray) -> Learned:
+    """The family with more columns (n_theta, n_more) of W, of whose latents nothing is known yet.
+
+    Derivatives and evidence stay those of the family without.
+    """
+    family, posterior = learned.family, learned.posterior
+    (n, k), n_more = posterior.mean.shape, columns.shape[1]
+    factor = np.tile(np.eye(k + n_more), (n, 1, 1))
+    factor[:, :k, :k] = posterior.factor
+    return learned._replace(
+        family=family._replace(
+            loadings=np.hstack([family.loadings, columns]),
+            precision=family.precision * (k + n_more) / k,  # rows keep their size
+        ),
+        posterior=TaskPosterior(np.hstack([posterior.mean, np.zeros((n, n_more))]), factor),
     )
