@@ -14,13 +14,20 @@ from mtds_sklearn.inference._coordinates import coordinates_of, prior_points
 from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
 from mtds_sklearn.inference._moments import accurate_moments
 from mtds_sklearn.inference._pool import Pool, last_or_resampled, weigh
-from mtds_sklearn.inference._target import local_quadratics, log_target, make_target
+from mtds_sklearn.inference._proposals import _modes
+from mtds_sklearn.inference._target import (
+    local_quadratics,
+    log_likelihoods,
+    log_target,
+    make_target,
+)
 from mtds_sklearn.learning._shapes import quantiles_of, shape_density
 from mtds_sklearn.model._latent_prior import (
     Components,
     LatentPrior,
     log_prior_density,
     scores_from_normal,
+    standard_prior,
 )
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 from mtds_sklearn.model._task_map import latent_prior, natural_parameters
@@ -179,6 +186,24 @@ def test_no_observation_gives_back_the_prior(rng, k, name):
     posterior = infer(nothing, family, make_draws(k, 0))
     np.testing.assert_allclose(posterior.ess, N_DRAWS)
     assert_grid(posterior, nothing, family)
+
+
+def test_a_climb_from_its_centre_goes_along_a_narrow_component(rng):
+    """A shortened step would leave it, and end in the wide one that lies around it."""
+    family = make_family(rng, (2, 0, 1), 6, noise_std=0.02)
+    along = np.array([0.2, 0.5, 0.1, -0.1, -0.4, 1.0])
+    factor = np.linalg.cholesky(np.outer(along, along) + 1e-4 * np.eye(6))
+    mean = np.array([0.1, 1.0, 1.1, -0.6, -1.0, 0.3])
+    components = Components(np.array([0.5, 0.5]), mean[None], factor[None])
+    prior = standard_prior(6)._replace(components=components)
+    family, z = family._replace(prior=prior), mean - 2.5 * along
+    nothing = (np.zeros((8, 0)), np.zeros((8, 1)), np.zeros((8, 1), dtype=bool))
+    psi = natural_parameters(family, z)
+    y, _ = reference.simulate(psi, tuple(family.chart.shape), *nothing)
+    target = make_target(pack_sequences(np.zeros((8, 0)), y), family)
+    points = rng.standard_normal((6, 64))  # of the wide one
+    means, _, _ = _modes(points, log_likelihoods(points[None], target), target)
+    assert np.abs(means[0] - z).max(axis=1).min() < 0.1
 
 
 @pytest.mark.parametrize("name", PRIORS)

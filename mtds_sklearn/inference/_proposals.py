@@ -21,6 +21,9 @@ from mtds_sklearn.inference._target import Target, local_quadratics, log_target
 # points does the rest.
 STARTS_PER_TEMPERATURE, SPREAD_STARTS, SPREAD_EFFECTIVE = 4, 24, 20.0
 CLIMB_STEPS, FIRST_DAMPING, FARTHEST_MODE = 10, 1.0, 5.0
+# Of climbs from the centre of a component of the prior: a shortened step would leave a narrow one,
+# a full one goes along it.
+CENTRE_DAMPING = 1e-6
 # Modes that become components.
 MOST_MODES = 16
 # Share that the modes divide by their Laplace evidence; the rest is divided equally, since the
@@ -107,21 +110,24 @@ def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tu
     )
     spread = systematic(tempered(log_likelihood, SPREAD_EFFECTIVE), SPREAD_STARTS)
     starts = [np.moveaxis(best, 1, 2), np.moveaxis(points[:, spread], 0, 1)]
+    damping = [FIRST_DAMPING] * (best.shape[1] + spread.shape[1])
     if target.coordinates.components is not None:
         centres = target.coordinates.components.means.T
         starts.append(np.repeat(centres[None], len(spread), axis=0))
-    starts = np.concatenate(starts, axis=2)
-    v, value = _climb(starts, target)
+        damping += [CENTRE_DAMPING] * centres.shape[1]
+    v, value = _climb(np.concatenate(starts, axis=2), target, np.array(damping))
     return np.moveaxis(v, 1, 2), local_quadratics(v, target)[1], value
 
 
-def _climb(v: np.ndarray, target: Target) -> tuple:
+def _climb(v: np.ndarray, target: Target, damping: np.ndarray) -> tuple:
     """Levenberg-Marquardt on the log target from v (n_sequences, k, n_starts).
+
+    The first steps have the given damping (n_starts,).
 
     In v, where the prior has no edges: in z a climb would leave its support, and not come back to a
     mode that leans on its end.
     """
-    value, damping = log_target(v, target), np.full((len(v), v.shape[2]), FIRST_DAMPING)
+    value, damping = log_target(v, target), np.tile(damping, (len(v), 1))
     for _ in range(CLIMB_STEPS):
         gradient, curvature = local_quadratics(v, target)
         diagonal = np.einsum("njaa->nja", curvature)
