@@ -115,7 +115,19 @@ MESSAGES = {
         lambda: MTLDSRegressor(varying=["A", "Z"]).fit(**rows()),
         ValueError,
         "MTLDSRegressor: varying must be 'all' or a tuple of names among ('A', 'B', 'C', 'D', "
-        "'offset', 'x0'), got ['A', 'Z'] with the unknown ['Z']",
+        "'offset', 'x0', 'K', 'noise'), got ['A', 'Z'] with the unknown ['Z']",
+    ),
+    "a gain that varies where there is none": (
+        lambda: MTLDSRegressor(varying=("A", "K"), disturbance="none").fit(**rows()),
+        ValueError,
+        "MTLDSRegressor: a gain that varies needs one: varying=('A', 'K') names 'K', but "
+        "disturbance='none'; set disturbance='innovations', 'joint' or 'auto'",
+    ),
+    "two kinds of noise levels": (
+        lambda: MTLDSRegressor(varying=("noise",), sequence_noise=True).fit(**rows()),
+        ValueError,
+        "MTLDSRegressor: noise levels are either part of theta (varying=('noise',) names 'noise') "
+        "or integrated out (sequence_noise=True), not both",
     ),
     "more latents than entries": (
         lambda: MTLDSRegressor(1, 8).fit(**rows()),
