@@ -38,10 +38,10 @@ def normal_density(v):
 
 
 def uniform_numbers(rng, k, n):
-    """What `draw` takes: uniform, normal, and what makes normal numbers Student t."""
-    u = np.clip(Sobol(k + 2, rng=rng).random(n).T, 1e-9, 1.0 - 1e-9)
-    scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(u[1], DEGREES_OF_FREEDOM))
-    return u[0], ndtri(u[2:]), scale
+    """What `draw` takes: evenly spaced, normal, and what makes normal numbers Student t."""
+    u = np.clip(Sobol(k + 1, rng=rng).random(n).T, 1e-9, 1.0 - 1e-9)
+    scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(u[0], DEGREES_OF_FREEDOM))
+    return (np.arange(n) + 0.5) / n, ndtri(u[1:]), scale
 
 
 # 70 points: more than one bunch of lanes, and a bunch that is not full.

@@ -32,7 +32,6 @@ from mtds_sklearn.inference._image import Image
 from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.inference._target import particle_parameters
-from mtds_sklearn.model._likelihood import LOG_2PI
 from mtds_sklearn.model._task_map import Family
 
 # Share of the draws that must stay effective before a posterior is inferred afresh.
@@ -153,12 +152,19 @@ def _look_ahead(sequences, posterior, known, horizon, family):
 def _weights_after(log_weights, yhat, variance, data) -> np.ndarray:
     """Normalised log weights (n_ahead + 1, n_particles) after 0, 1, ... more rows."""
     outputs, weights = data
-    variance = variance / np.where(weights > 0.0, weights, 1.0)[:, :, None]
-    step = -0.5 * ((outputs[:, :, None] - yhat) ** 2 / variance + np.log(variance) + LOG_2PI)
-    step = np.einsum("tos,to->ts", step, (weights > 0.0).astype(np.float64))
-    log_w = np.concatenate([log_weights[None], log_weights + np.cumsum(step, axis=0)])
-    top = log_w.max(axis=1, keepdims=True)
-    return log_w - top - np.log(np.sum(np.exp(log_w - top), axis=1, keepdims=True))
+    log_w = np.empty((len(yhat) + 1, len(log_weights)))
+    log_w[0], log_w[1:] = log_weights, 0.0
+    for o, (weight, own) in enumerate(zip(weights.T, variance[0], strict=True)):
+        error = outputs[:, o, None] - yhat[:, o]
+        error *= error
+        error *= -0.5 * weight[:, None]
+        log_w[1:] += error / own
+        # What is the same for all particles cancels.
+        log_w[1:] -= 0.5 * (weight > 0.0)[:, None] * np.log(own)
+    np.cumsum(log_w, axis=0, out=log_w)
+    log_w -= log_w.max(axis=1, keepdims=True)
+    log_w -= np.log(np.sum(np.exp(log_w), axis=1, keepdims=True))
+    return log_w
 
 
 def _served(log_weights: np.ndarray, horizon: int) -> int:

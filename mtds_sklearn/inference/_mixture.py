@@ -74,7 +74,7 @@ def draw(
     Parameters
     ----------
     component : ndarray of shape (n_points,)
-        Uniform; chooses the component.
+        Uniform and rising; chooses the component.
     normal : ndarray of shape (k, n_points)
         Standard normal.
     scale : ndarray of shape (n_points,)
@@ -86,12 +86,17 @@ def draw(
     -------
     v : ndarray of shape (n_sequences, k, n_points)
     """
+    v = np.empty((len(mixture.weights), *normal.shape))
+    v[:] = normal if from_prior is None else from_prior
+    student = normal * scale
     edges = np.cumsum(mixture.weights, axis=1)
-    which = np.sum(component[:, None] * edges[:, None, -1:] > edges[:, None, :-1], axis=2)
-    rows, chosen = np.arange(len(which))[:, None], np.maximum(which - 1, 0)
-    step = np.einsum("nsij,js->nis", mixture.factors[rows, chosen], normal * scale)
-    step += np.swapaxes(mixture.means[rows, chosen], 1, 2)
-    return np.where(which[:, None] == 0, normal if from_prior is None else from_prior, step)
+    for points, starts, means, factors in zip(
+        v, edges[:, :-1] / edges[:, -1:], mixture.means, mixture.factors, strict=True
+    ):
+        ends = np.append(np.searchsorted(component, starts, side="right"), len(component))
+        for mean, factor, first, last in zip(means, factors, ends, ends[1:], strict=False):
+            points[:, first:last] = factor @ student[:, first:last] + mean[:, None]
+    return v
 
 
 def component_densities(mixture: Mixture, v: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.inference._forecast import Run, noise_variances, run_through, start_run
 from mtds_sklearn.inference._levels import with_levels
-from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.inference._target import particle_parameters
 from mtds_sklearn.model._likelihood import LOG_2PI
 from mtds_sklearn.model._task_map import Family
@@ -85,7 +84,7 @@ def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) 
     weights = np.exp(log_w - top)
     total = weights.sum()
     log_w -= top + np.log(total)
-    ess = float(effective_sample_size(log_w))
+    ess = float(total**2 / (weights @ weights))
     if ess < REFRESH_SHARE * len(log_w):
         return start_online(history, family, draws, (online.z[None], log_w[None]))[0]
     return online._replace(
