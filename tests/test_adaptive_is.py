@@ -341,6 +341,22 @@ def test_sequences_do_not_influence_each_other(rng, monkeypatch, n_inputs, lengt
         np.testing.assert_allclose(part, whole, rtol=1e-6, atol=1e-8)
 
 
+def test_a_sequence_that_is_done_early_does_not_move_the_others(rng):
+    """One without observations needs the first round alone."""
+    family = family_of(rng, "standard", 2)
+    sequences, _ = draw_sequences(rng, family, (6, 9, 15))
+    outputs = np.where(sequences.observed, sequences.outputs, np.nan)
+    outputs[:6] = np.nan
+    labels = np.repeat([0, 1, 2], [6, 9, 15])
+    sequences = pack_sequences(sequences.inputs, outputs, labels=labels)
+    draws = make_draws(2, 0)
+    together = infer(sequences, family, draws)
+    for i in range(3):
+        alone = infer(select_sequences(sequences, [i]), family, draws)
+        for part, whole in zip(alone, together, strict=True):
+            np.testing.assert_allclose(part[0], whole[i], rtol=1e-6, atol=1e-8)
+
+
 def test_rows_without_observations_at_the_end_change_nothing(rng):
     family = family_of(rng, "skewed", 2)
     sequences, _ = draw_sequences(rng, family, (6, 9))

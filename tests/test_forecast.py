@@ -138,6 +138,21 @@ def test_quantiles_of_many_uneven_particles(rng):
             assert abs(weights @ norm.cdf(found, yhat[:, o], std[:, o]) - level) < 0.01
 
 
+def test_quantiles_of_particles_with_the_same_noise(rng):
+    # These are gathered on a grid first.
+    sequences, particles = make_forecast_case(rng, n_particles=700)
+    psi = particles.psi.copy()
+    psi[:, :, -1] = 0.0
+    particles = particles._replace(psi=psi)
+    levels = np.array([0.02, 0.3, 0.9])
+    forecast = forecast_rows(sequences, particles, levels, None)
+    for row, (weights, yhat, std) in enumerate(row_mixtures(sequences, particles)):
+        for o, j in np.ndindex(2, 3):
+            exact = solve(levels[j], weights, yhat[:, o], std[:, o])
+            found = forecast.quantiles[row, o, j]
+            assert abs(found - exact) < 1e-3 * forecast.std[row, o]
+
+
 def test_quantiles_rise_with_the_level(rng):
     sequences, particles = make_forecast_case(rng)
     levels = np.linspace(0.01, 0.99, 50)
