@@ -12,7 +12,13 @@ from mtds_sklearn.learning._component_choice import (
     gains_left_out,
     without_empty,
 )
-from mtds_sklearn.learning._components import Quadratics, belongings, run_em, widened
+from mtds_sklearn.learning._components import (
+    Quadratics,
+    _bounded_factors,
+    belongings,
+    run_em,
+    widened,
+)
 from mtds_sklearn.model._latent_prior import Components
 
 
@@ -147,6 +153,15 @@ def test_the_evidence_rises(rng):
         values.append(np.logaddexp.reduce(belongings(components, quadratics).log_evidence, 1).sum())
     assert values[-1] - values[0] > 10.0
     assert np.all(np.diff(values) > -0.05)  # what the prior of the components may cost
+
+
+def test_covariances_lost_in_rounding_are_bounded():
+    """Eigenvalues below zero, far too small and far too large become those of a component."""
+    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    cov = (axes * [-1e-9, 1e-14, 0.25, 1e9]) @ axes.T
+    factor = _bounded_factors(cov[None])[0]
+    assert_close(factor, np.tril(factor))
+    assert_close(np.linalg.eigvalsh(factor @ factor.T), np.array([1e-4, 1e-4, 0.25, 1e2]), 1e-6)
 
 
 @pytest.mark.parametrize("std", [1e-9, 1e-6, 1e3])

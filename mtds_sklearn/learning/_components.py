@@ -106,7 +106,7 @@ def em_step(components: Components, found: Belongings, weights: np.ndarray) -> C
     typical = scatter.sum(axis=0) / max(count.sum(), 1.0) + LEAST_STD**2 * eye
     covs = (scatter + TIE_COUNT * typical) / (count + TIE_COUNT)[:, None, None]
     shares = np.append(base + BASE_COUNT, count + SHARE_COUNT)
-    return Components(shares / shares.sum(), centre, np.linalg.cholesky(covs))
+    return Components(shares / shares.sum(), centre, _bounded_factors(covs))
 
 
 def run_em(components: Components, quadratics: Quadratics, n_steps: int) -> Components:
@@ -140,10 +140,19 @@ def _beyond(old: np.ndarray, new: np.ndarray, length: float) -> np.ndarray:
     values, axes = np.linalg.eigh(change @ np.swapaxes(change, 1, 2))
     values = np.clip(length * np.log(np.maximum(values, 1e-12)), -6.0, 6.0)
     half = old @ (axes * np.exp(0.5 * values)[:, None])
-    covs = half @ np.swapaxes(half, 1, 2)
-    values, axes = np.linalg.eigh(covs)
-    values = np.clip(values, LEAST_STD**2, MOST_STD**2)
-    return np.linalg.cholesky((axes * values[:, None]) @ np.swapaxes(axes, 1, 2))
+    return _bounded_factors(half @ np.swapaxes(half, 1, 2))
+
+
+def _bounded_factors(covs: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factors of covariances, made no narrower and no wider than components may be.
+
+    QR of a root, since squares of small standard deviations drown in the rounding of large ones.
+    """
+    values, axes = np.linalg.eigh(0.5 * (covs + np.swapaxes(covs, 1, 2)))
+    roots = axes * np.sqrt(np.clip(values, LEAST_STD**2, MOST_STD**2))[:, None]
+    upper = np.linalg.qr(np.swapaxes(roots, 1, 2), mode="r")
+    signs = np.where(np.einsum("jaa->ja", upper) < 0.0, -1.0, 1.0)
+    return np.swapaxes(upper * signs[:, :, None], 1, 2)
 
 
 def holding(components: Components, weights: np.ndarray) -> np.ndarray:
