@@ -18,12 +18,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("kernels", "fits", "latency", "memory", "scaling", "stream", "first_use")
+PARTS = ("kernels", "fits", "sizes", "latency", "memory", "scaling", "stream", "first_use")
 LIBRARIES = (
     "mtds_sklearn", "numpy", "scipy", "scikit-learn", "numba", "jax", "torch", "dynamax",
     "statsmodels", "numpyro",
 )  # fmt: skip
-ON_ONE_CORE = ("kernels",)
+WITH_ONE_THREAD = ("kernels", "latency", "scaling", "fits", "sizes")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 RESULTS = Path(__file__).parent / "results"
 
@@ -51,11 +51,15 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def run_part(part: str, quick: bool) -> None:
+def run_part(part: str, quick: bool, n_sequences: int) -> None:
     """Measure one part in this process and write its table."""
     command = f"python benchmarks/speed.py {part}{' --quick' if quick else ''}"
+    sizes = {}
+    if part == "stream":
+        sizes["n_sequences"] = n_sequences
+        command += f" --sequences {n_sequences}"
     head = heading("{title}\n{rest}", command)
-    section = importlib.import_module(f"speed_parts.{part}").report(quick)
+    section = importlib.import_module(f"speed_parts.{part}").report(quick, **sizes)
     title, _, rest = section.partition("\n")
     text = head.replace("{title}", title).replace("{rest}", rest)
     (RESULTS / f"speed_{part}{'_quick' if quick else ''}.md").write_text(text, "utf-8")
@@ -68,19 +72,20 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--sequences", type=int, default=100_000, help="of the stream")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     unknown = set(args.parts) - set(PARTS)
     if unknown:
         parser.error(f"no part {sorted(unknown)}; there are {', '.join(PARTS)}")
     if args.here:
-        run_part(args.parts[0], args.quick)
+        run_part(args.parts[0], args.quick, args.sequences)
         return
     failed = []
     for part in args.parts or PARTS:
-        options = ["--quick"] if args.quick else []
+        options = ["--sequences", str(args.sequences)] + ["--quick"] * args.quick
         command = [sys.executable, __file__, "--here", part, *options]
-        environment = os.environ | (ONE_THREAD if part in ON_ONE_CORE else {})
+        environment = os.environ | (ONE_THREAD if part in WITH_ONE_THREAD else {})
         if subprocess.run(command, check=False, env=environment).returncode:
             failed.append(part)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)

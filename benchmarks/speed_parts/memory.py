@@ -73,7 +73,7 @@ def report(quick: bool) -> str:
         lines.append(f"| {n_sequences} | {n_rows} | {sizes} |")
         print(lines[-1], flush=True)
     notes = (
-        "Two inputs, two outputs, 4 states, 2 latents. Beyond it: peak of the fit above the data."
+        "Two inputs, two outputs, 2 states, 2 latents. Beyond it: peak of the fit above the data."
     )
     return "\n".join(["# Memory of a fit", "", notes, "", *lines, ""])
 

@@ -12,20 +12,21 @@ from speed_parts.problem import Problem
 def kernels(problem: Problem) -> dict:
     """Functions without arguments: value (E,), gradient in the free entries of psi (E, n_active).
 
-    The gradient comes with its Gauss-Newton matrix: learning wants both. Matrices J' R^-1 J are in
-    z (E, k, k), with the identity added, and in the free entries of psi, as lower triangles.
+    Matrices J' R^-1 J are in z (E, k, k), with the identity added, and in the free entries of psi,
+    as lower triangles. They come with the gradient.
     """
     p = problem
     family = p.family
 
-    def in_theta():
-        return theta_quantities(p.psi, p.run, family.chart, family.noise_std)
+    def in_theta(with_normal):
+        chart, noise = family.chart, family.noise_std
+        return theta_quantities(p.psi, p.run, chart, noise, with_normal=with_normal)
 
     return {
         "value": lambda: log_likelihood(p.psi, p.run, family.chart, family.noise_std),
-        "gradient": lambda: in_theta().gradient,
+        "gradient": lambda: in_theta(False).gradient,
         "Gauss-Newton, z": lambda: climb(p.z, p.run, family, max_steps=0)[2],
-        "Gauss-Newton, theta": lambda: in_theta().normal,
+        "Gauss-Newton, theta": lambda: in_theta(True).normal,
     }
 
 

@@ -1,4 +1,4 @@
-"""A stream without end: seconds and memory of `partial_fit` over 100 000 sequences of 100 rows.
+"""A stream without end: seconds and memory of `partial_fit` over many sequences of 100 rows.
 
     python benchmarks/speed.py stream
 
@@ -15,9 +15,9 @@ from speed_parts.memory import memory
 MINIBATCH, N_ROWS = 100, 100
 
 
-def report(quick: bool) -> str:
+def report(quick: bool, n_sequences: int) -> str:
     """The section of the results."""
-    n_sequences = 2_000 if quick else 100_000
+    n_sequences = 2_000 if quick else n_sequences
     model = MTLDSRegressor(4, 4, n_init=1, disturbance="none", random_state=0)
     lines = [
         "| sequences | s per 1000 | memory so far, MB | pickled, kB | noise |",
