@@ -20,8 +20,9 @@ from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.inference._image import Image
 from mtds_sklearn.learning._disturbance import learn_rest
-from mtds_sklearn.learning._growth import Learned, Options, grow, n_stages, resume, theta_size
+from mtds_sklearn.learning._growth import Learned, Options, n_stages, resume, theta_size
 from mtds_sklearn.learning._latents import reduce_latents, widen_latents
+from mtds_sklearn.learning._sample_growth import grow_from_sample
 from mtds_sklearn.model._task_map import Family
 
 # Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
@@ -178,7 +179,7 @@ def learn_again(sequences: PackedSequences, family: Family, options: Options, se
 
 def _grow(sequences, options, points, normals) -> Learned:
     with one_blas_thread():
-        return grow(sequences, options, points, normals)
+        return grow_from_sample(sequences, options, points, normals)
 
 
 def warn_unconverged(estimator, learned: Learned) -> None:

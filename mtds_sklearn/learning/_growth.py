@@ -145,7 +145,7 @@ def grow(
     learned : Learned
         Sequences without any observed value leave no trace in it but their posterior, the prior.
     """
-    return _of_the_seen(sequences, lambda seen: _grow(seen, options, points, normals))
+    return of_the_seen(sequences, lambda seen: _grow(seen, options, points, normals))
 
 
 def resume(
@@ -155,12 +155,12 @@ def resume(
 
     def learn(seen: PackedSequences) -> Learned:
         posterior = prior_posterior(len(seen.labels), family.loadings.shape[1])
-        return _polish(seen, family._replace(prior=None), posterior, points, options)
+        return polish(seen, family._replace(prior=None), posterior, points, options)
 
-    return _of_the_seen(sequences, learn)
+    return of_the_seen(sequences, learn)
 
 
-def _of_the_seen(sequences: PackedSequences, learn: Callable) -> Learned:
+def of_the_seen(sequences: PackedSequences, learn: Callable) -> Learned:
     """Learn from the sequences of which something is observed; the others get the prior."""
     seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
     if seen.all() or not seen.any():
@@ -178,7 +178,7 @@ def _grow(sequences, options, points, normals) -> Learned:
     if "noise" in options.varying:
         smaller = tuple(one._replace(family=release_level(one.family)) for one in found.smaller)
         found = found._replace(family=release_level(found.family), smaller=smaller)
-    polished = _polish(sequences, found.family, found.posterior, points, options)
+    polished = polish(sequences, found.family, found.posterior, points, options)
     return polished._replace(stages=found.stages + polished.stages, smaller=found.smaller)
 
 
@@ -194,11 +194,11 @@ def _found(sequences, options, points, normals) -> Learned:
     best = _stage(sequences, family, posterior, points, options)
     before, smaller = None, ()
     for stage in range(1, 1 + options.n_states // 2):
-        trial = _grown(sequences, best, 2, points, normals[stage], options)
+        trial = grown(sequences, best, 2, points, normals[stage], options)
         is_better = trial.evidence > best.evidence
         if is_better:
             before, smaller = best, (best, *smaller)
-        best = _better(best, trial)
+        best = better(best, trial)
         if not is_better:
             break
     best = _single_last(sequences, before, best, points, normals[-1], options)
@@ -209,7 +209,7 @@ def _found(sequences, options, points, normals) -> Learned:
     return best._replace(smaller=smaller)
 
 
-def _better(best: Learned, trial: Learned) -> Learned:
+def better(best: Learned, trial: Learned) -> Learned:
     """The one with more evidence, which remembers that both were tried."""
     is_better = trial.evidence > best.evidence
     (stage,) = trial.stages
@@ -235,12 +235,12 @@ def _single_last(sequences, before, best, points, normals, options) -> Learned:
     """
     for base in (best, before):
         if base is not None and base.family.chart.shape.n_states < options.n_states:
-            trial = _grown(sequences, base, 1, points, normals, options)
-            best = _better(best, trial)
+            trial = grown(sequences, base, 1, points, normals, options)
+            best = better(best, trial)
     return best
 
 
-def _grown(sequences, best, width, points, normals, options) -> Learned:
+def grown(sequences, best, width, points, normals, options) -> Learned:
     residuals = residuals_at(sequences, best.family, best.posterior.mean)
     block = find_block(sequences, residuals, single=width == 1)
     family = add_block(best.family, block, options.varying, normals)
@@ -261,7 +261,7 @@ def _stage(sequences, family, posterior, points, options) -> Learned:
     return with_evidence(sequences, result, n_annealed=ANNEALING_STEPS)
 
 
-def _polish(sequences, family, posterior, points, options) -> Learned:
+def polish(sequences, family, posterior, points, options) -> Learned:
     result = run_em(
         sequences, family, posterior, points, max_iter=options.max_iter, tol=options.tol
     )

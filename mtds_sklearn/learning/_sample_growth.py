@@ -1,0 +1,56 @@
+"""Growth where sequences are many: on a sample of them first, then with all.
+
+How many states a family has, and roughly where, shows in a few hundred sequences. What remains for
+the others is to be heard: EM goes on with all of them, and pairs of states are added as long as
+their evidence asks for more.
+"""
+
+import numpy as np
+
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._growth import (
+    Learned,
+    Options,
+    better,
+    grow,
+    grown,
+    of_the_seen,
+    polish,
+    resume,
+)
+from mtds_sklearn.learning._initialization import spread_sample
+from mtds_sklearn.model._chart import n_family_states
+
+MOST_GROWN = 256
+
+
+def grow_from_sample(
+    sequences: PackedSequences, options: Options, points: np.ndarray, normals: np.ndarray
+) -> Learned:
+    """Learn a family from standardised sequences, of which at most MOST_GROWN see every stage.
+
+    Parameters are those of `grow`, and so is what comes back. Stages on the sample and on all
+    sequences have evidence of a different size.
+    """
+    return of_the_seen(sequences, lambda seen: _from_sample(seen, options, points, normals))
+
+
+def _from_sample(sequences, options, points, normals) -> Learned:
+    sample = spread_sample(sequences, MOST_GROWN)
+    learned = grow(sample, options, points, normals)
+    if sample is sequences:
+        return learned
+    best = resume(sequences, learned.family, options, points)
+    best = best._replace(stages=learned.stages + best.stages)
+    # One iteration tells all sequences what they say of the families that growth came by.
+    once = options._replace(max_iter=1)
+    smaller = [resume(sequences, each.family, once, points) for each in learned.smaller]
+    while not options.cayley and n_family_states(best.family.chart) + 2 <= options.n_states:
+        number = 1 + n_family_states(best.family.chart) // 2
+        trial = better(best, grown(sequences, best, 2, points, normals[number], options))
+        if not trial.stages[-1].kept:
+            return trial._replace(smaller=tuple(smaller))
+        smaller.insert(0, best)
+        best = polish(sequences, trial.family, trial.posterior, points, options)
+        best = best._replace(stages=trial.stages + best.stages)
+    return best._replace(smaller=tuple(smaller))
