@@ -3,6 +3,8 @@ import pytest
 import reference
 from small_families import ALL_KINDS, draw_sequences, each, make_family, make_rows
 
+from mtds_sklearn import MTLDSRegressor
+from mtds_sklearn.datasets import make_oscillators
 from mtds_sklearn.learning._conversion import LEAST_GAP, convert_to_cayley, to_contractions
 from mtds_sklearn.learning._e_step import e_step, sequence_bounds
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points, prior_posterior
@@ -143,3 +145,45 @@ def test_what_may_not_vary_does_not_after_conversion(rng):
     np.testing.assert_array_equal(new.loadings[~varies], 0.0)
     assert np.all(new.loadings[varies] != 0.0)
     np.testing.assert_array_equal(np.isfinite(new.precision), varies)
+    # Relevance is where evidence would have it, if rows were known exactly.
+    np.testing.assert_allclose(
+        new.precision[varies], 2.0 / np.sum(new.loadings[varies] ** 2, axis=1)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 2])
+def test_the_charts_are_equally_likely(seed):
+    """Two oscillators a sequence: within 0.3 nats per held-out sequence."""
+    train, new = make_oscillators(40, random_state=seed), make_oscillators(100, random_state=10_000)
+    rows = {"groups": new.groups + 1000, "times": new.times}
+    modal, cayley = (
+        MTLDSRegressor(4, 4, transition=chart, disturbance="none", random_state=seed)
+        .fit(train.X, train.y, groups=train.groups, times=train.times)
+        .sequence_log_likelihood(new.X, new.y, **rows)
+        .mean()
+        for chart in ("modal", "cayley")
+    )
+    assert cayley > modal - 0.3
+
+
+@pytest.mark.slow
+def test_contractions_may_have_a_gain(rng):
+    """Oscillations that are pushed about: found in both charts, and as likely."""
+    n, n_steps = 16, 40
+    turn = 0.95 * np.array([[np.cos(0.4), np.sin(0.4)], [-np.sin(0.4), np.cos(0.4)]])
+    x, y = np.stack([rng.standard_normal(n), np.ones(n)]), np.empty((n_steps, n))
+    for t in range(n_steps):
+        y[t] = x[0] + 0.05 * rng.standard_normal(n)
+        x = turn @ x + 0.1 * rng.standard_normal((2, n))
+    rows = {"y": y.T.ravel(), "groups": np.repeat(np.arange(n), n_steps)}
+    options = {"disturbance": "innovations", "max_iter": 60, "tol": 1e-4, "random_state": 0}
+    modal, cayley = (
+        MTLDSRegressor(2, 2, transition=chart, n_init=1, **options).fit(
+            np.zeros((y.size, 1)), **rows
+        )
+        for chart in ("modal", "cayley")
+    )
+    assert (modal.disturbance_, cayley.disturbance_) == ("gain", "gain")
+    assert cayley.task_map_.chart.shape.block > 2
+    assert cayley.evidence_ == pytest.approx(modal.evidence_, abs=15.0)

@@ -8,6 +8,7 @@ contraction diag(s) Q, and the new theta is regressed on z; EM then refines.
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from mtds_sklearn.learning._em import RELEVANCE_RANGE
 from mtds_sklearn.learning._initialization import row_precision
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
 from mtds_sklearn.model._chart import make_chart
@@ -38,6 +39,12 @@ def convert_to_cayley(family: Family, posterior: TaskPosterior, varying: tuple) 
     solution = cho_solve(cho_factor(normal), z1.T @ theta / len(z1))
     precision = row_precision(chart, varying)
     loadings = np.where(np.isfinite(precision)[:, None], solution[:-1].T, 0.0)
+    # Rows are as relevant as they are large. From equal precisions relevance would soon hold one of
+    # the two scales of a rotation, and the other alone cannot follow its damping.
+    size = np.maximum(np.sum(loadings**2, axis=1), 1e-300)
+    precision = np.where(
+        np.isfinite(precision), np.clip(loadings.shape[1] / size, *RELEVANCE_RANGE), np.inf
+    )
     return Family(chart, np.ascontiguousarray(loadings), solution[-1], family.noise_std, precision)
 
 
