@@ -99,7 +99,8 @@ def add_disturbance(
         trial = max(found, key=lambda candidate: np.mean(candidate.density))
         together = _together(sequences, found[-1].learned, points, options)
         refined = Candidate(together, judge(sample, together.family, draws).density)
-        if options.disturbance == "joint" or _rises(refined, trial):
+        is_clear = _rises(refined, trial) and is_ahead(refined.density, trial.density)
+        if options.disturbance == "joint" or is_clear:
             trial = refined
         tried += [*found, refined]
         if best is not None and not _is_better(trial, best):
