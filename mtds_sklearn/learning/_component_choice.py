@@ -28,7 +28,9 @@ from mtds_sklearn.model._latent_prior import Components, no_components
 
 # Numbers that are tried, until two in a row were not better, and sequences that each needs.
 NUMBERS, FAILURES, SEQUENCES_EACH = (1, 2, 3, 4, 6, 8, 12, 16), 2, 4
-N_FOLDS, N_STARTS, START_STEPS, FOLD_STEPS = 5, 3, 30, 15
+N_FOLDS, FOLD_STEPS = 5, 15
+# Starts, steps of EM after which the best is chosen, and steps of that one.
+N_STARTS, FIRST_STEPS, START_STEPS = 10, 8, 30
 # Rounds in which quadratics are taken where the components say, and steps of EM in each.
 ROUNDS, ROUND_STEPS = 5, 15
 # Gain of evidence, in standard errors over sequences, from which more components are used.
@@ -87,14 +89,14 @@ def best_number(quadratics: Quadratics) -> Components | None:
         if SEQUENCES_EACH * n > len(most) or failures == FAILURES:
             break
         starts = (start_components(quadratics, n, seed) for seed in range(N_STARTS))
-        tried = [run_em(start, quadratics, START_STEPS) for start in starts if start is not None]
+        tried = [run_em(start, quadratics, FIRST_STEPS) for start in starts if start is not None]
         if not tried:
             continue
         evidence = [
             total_log_evidence(belongings(components, quadratics), quadratics.weights)
             for components in tried
         ]
-        components = tried[int(np.argmax(evidence))]
+        components = run_em(tried[int(np.argmax(evidence))], quadratics, START_STEPS)
         components = some_of(components, holding(components, quadratics.weights))
         gains = gains_left_out(components, quadratics)
         if _worth_it(gains - most):
