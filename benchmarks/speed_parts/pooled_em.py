@@ -27,7 +27,7 @@ class _Model(LinearGaussianSSM):
 class PooledSystem:
     """Learns from outputs (n_sequences, n_rows), one output, no inputs."""
 
-    def __init__(self, n_states: int, n_iterations: int = 50, seed: int = 0) -> None:
+    def __init__(self, n_states: int, n_iterations: int = 30, seed: int = 0) -> None:
         self.model = _Model(n_states, 1)
         self.angles = np.linspace(0.1, 0.8, n_states // 2)
         self.n_iterations, self.seed = n_iterations, seed

@@ -83,6 +83,10 @@ def draw(found: dict) -> None:
         ax.minorticks_off()
         ax.set(xlabel=name, title=f"exponent {exponent(values, seconds):.2f}")
         ax.grid(alpha=0.3)
+    ticks = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)]
+    every = np.concatenate([seconds for _, seconds in found.values()])
+    shown = [tick for tick in ticks if every.min() < tick < every.max()]
+    axes[0].set_yticks(shown, [f"{tick:g}" for tick in shown])
     axes[0].set_ylabel("seconds per iteration")
     fig.savefig(RESULTS / "speed_scaling.png", dpi=80)
 
