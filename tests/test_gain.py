@@ -25,7 +25,7 @@ from mtds_sklearn.learning._m_step import forgets
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._chart import make_chart, theta_names
 from mtds_sklearn.model._lds import Shape, lds_from_natural
-from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
+from mtds_sklearn.model._likelihood import evaluations, predicted_outputs, squared_residuals
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
 SHAPES = [(3, 1, 2), (2, 0, 1), (4, 2, 1)]
@@ -231,3 +231,5 @@ def test_where_innovations_grow_without_bound_nothing_breaks(rng):
         forecast_at_horizon(sequences, family, draws, 1, np.array([0.1, 0.9]), sequences.outputs),
     ):
         assert all(np.isfinite(part).all() for part in forecast)
+    far = natural_parameters(family, np.array([[4.0]]))
+    assert np.isfinite(squared_residuals(far, evaluations(sequences), chart)).all()
