@@ -269,7 +269,7 @@ def test_names_of_the_entries_of_theta(rng):
         "K[0, 0]", "K[0, 1]", "K[1, 0]", "K[1, 1]", "K[2, 0]", "K[2, 1]",
         "C[0, 0]", "C[1, 0]", "C[2, 0]",
         "D[0, 0]", "D[0, 1]", "D[1, 0]", "D[1, 1]",
-        "offset[0]", "offset[1]", "noise[0]",
+        "offset[0]", "offset[1]", "noise",
     ]  # fmt: skip
     cayley = make_chart(Shape(2, 1, 1, 4), np.zeros((0, 1)), ("A", "C"))
     assert theta_names(cayley) == ["A[0]", "A[1]", "A[2]", "C[0, 0]", "C[0, 1]"]
