@@ -31,7 +31,7 @@ contexts = (0, 2, 5, 10, 20)
 pipeline = Pipeline([("model", PooledLDS())])
 grid = [
     {
-        "model": [MTLDSRegressor(n_states=3, initial_state="zero", random_state=0)],
+        "model": [MTLDSRegressor(n_states=3, initial_state="zero", max_iter=300, random_state=0)],
         "model__latent_dim": [1, 3, 6],
     },
     {"model": [PooledLDS(n_states=3, initial_state="zero")]},

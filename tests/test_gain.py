@@ -9,9 +9,7 @@ from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import forecast_rows, posterior_particles
 from mtds_sklearn.inference._horizon import forecast_at_horizon
-from mtds_sklearn.learning._disturbance import (
-    learn_rest,
-)
+from mtds_sklearn.learning._disturbance import Candidate, is_worth_it, learn_rest
 from mtds_sklearn.learning._gain import (
     disturbance_of,
     gain_entries,
@@ -176,6 +174,26 @@ def test_forecasts_decide(rng):
     assert disturbance_of(learn(white, disturbance="auto")[1].family) == "none"
     assert disturbance_of(learn(white, disturbance="innovations")[1].family) != "none"
     assert disturbance_of(learn(coloured)[1].family) == "none"
+
+
+@pytest.mark.parametrize(
+    ("rise", "evidence", "worth_it"),
+    [
+        (0.5, -100.0, True),
+        (0.01, 100.0, True),
+        (-0.01, 100.0, True),
+        (-0.5, 100.0, False),
+        (0.01, -100.0, False),
+        (-0.01, -100.0, False),
+    ],
+)
+def test_a_tie_of_forecasts_is_broken_by_the_evidence(rng, rise, evidence, worth_it):
+    spread = rng.standard_normal(50)
+    spread = 0.7 * (spread - spread.mean()) / spread.std()  # a standard error of 0.1
+    grown, _ = learn(draw_sequences(rng, decaying(rng), (10,) * 4)[0])
+    without = Candidate(grown, np.zeros(50))
+    best = Candidate(grown._replace(evidence=grown.evidence + evidence), rise + spread)
+    assert is_worth_it(best, without) == worth_it
 
 
 def test_sequences_without_values_keep_the_prior(rng):

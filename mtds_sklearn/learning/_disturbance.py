@@ -107,7 +107,7 @@ def add_disturbance(
             break
         best = trial
     chosen = best.learned
-    if auto and not is_ahead(best.density, before.density):
+    if auto and not is_worth_it(best, Candidate(learned, before.density)):
         chosen = learned
     stages = [one.learned.stages[0]._replace(kept=one.learned is chosen) for one in tried]
     return chosen._replace(stages=(*learned.stages, *stages))
@@ -116,6 +116,18 @@ def add_disturbance(
 def _is_better(trial: Candidate, other: Candidate) -> bool:
     """Whether nothing speaks against the trial, or forecasts far more than the evidence does."""
     return _rises(trial, other) or is_ahead(trial.density, other.density, AGAINST_EVIDENCE)
+
+
+def is_worth_it(best: Candidate, without: Candidate) -> bool:
+    """Whether a disturbance forecasts better; or as well, where the evidence speaks for it.
+
+    The sequences that are forecast were learned from, which favours the family without: a tie is
+    half a victory.
+    """
+    if is_ahead(best.density, without.density):
+        return True
+    more_evident = best.learned.evidence > without.learned.evidence
+    return more_evident and not is_ahead(without.density, best.density)
 
 
 def _rises(trial: Candidate, other: Candidate) -> bool:
