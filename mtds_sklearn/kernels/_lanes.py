@@ -135,6 +135,12 @@ def store(typing_context, array, index, value):
     return types.void(array, types.intp, value), generate
 
 
+@njit(**INLINE)
+def add(W, index, value):
+    """Lanes of number `index` <- themselves + value."""
+    store(W, index, load(W, index) + value)
+
+
 @intrinsic
 def fill(typing_context, value):
     """A number in every lane."""

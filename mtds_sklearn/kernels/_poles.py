@@ -8,29 +8,8 @@ lanes are those of `_recursion`.
 import numpy as np
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, choose, fill, load, store
-from mtds_sklearn.kernels._recursion import clear_rows, layout, load_rows, room
-
-
-@njit(**LEAF)
-def _load_sequences(W, at, shape, e, offsets, data, ones):
-    """Rows of the sequences e to e + 7, or as many as there are, to the lanes; the longest's."""
-    last = offsets.shape[0] - 2
-    longest = 0
-    for h in range(LANES):
-        i = min(e + h, last)
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    for h in range(LANES):
-        i = min(e + h, last)
-        n_rows = offsets[i + 1] - offsets[i]
-        load_rows(W, at, data, offsets[i], n_rows, ones, h, h + 1)
-        clear_rows(W, at, shape, n_rows, longest, h, h + 1)
-    return longest
-
-
-@njit(**INLINE)
-def _add(W, i, value):
-    store(W, i, load(W, i) + value)
+from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, choose, fill, load, store
+from mtds_sklearn.kernels._recursion import layout, load_evaluations, room
 
 
 @njit(**LEAF)
@@ -39,8 +18,8 @@ def _push_inputs(W, at, S, m, t):
     n_responses = 2 + 2 * m
     for j in range(m):
         u = load(W, at.U + t * m + j)
-        _add(W, S + 2 * (2 + 2 * j), u)
-        _add(W, S + 2 * (3 + 2 * j) + 1, u)
+        add(W, S + 2 * (2 + 2 * j), u)
+        add(W, S + 2 * (3 + 2 * j) + 1, u)
         store(W, S + 2 * (n_responses + 1 + j), u)
 
 
@@ -66,8 +45,8 @@ def _accumulate(W, at, shape, block, longest, S, sums):
             for r in range(width):
                 weighted = root * root * load(W, S + 2 * r)
                 for q in range(r + 1):
-                    _add(W, to + q, weighted * load(W, S + 2 * q))
-                _add(W, to + r + 1, weighted * residual)
+                    add(W, to + q, weighted * load(W, S + 2 * q))
+                add(W, to + r + 1, weighted * residual)
                 to += r + 2
         for r in range(n_responses):
             a, b = load(W, S + 2 * r), load(W, S + 2 * r + 1)
@@ -114,13 +93,15 @@ def block_normal_equations(entries, residuals, weights, inputs, offsets, normal,
     m, p = inputs.shape[1], residuals.shape[1]
     width = 3 + 3 * m
     shape = (0, m, p, 2)
-    at = layout(shape, (offsets[1:] - offsets[:-1]).max() if offsets.shape[0] > 1 else 0, False)
+    first_row, n_rows = offsets[:-1], offsets[1:] - offsets[:-1]
+    at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, False)
     S = at.end
     sums = S + 2 * width
     W = room(sums + p * (width * (width + 1) // 2 + width))
-    ones = np.ones(p)
-    for e in range(0, offsets.shape[0] - 1, LANES):
-        longest = _load_sequences(W, at, shape, e, offsets, (inputs, residuals, weights), ones)
+    # Sequences alone: no parameters come with them.
+    nothing, data, ones = np.empty((n_rows.shape[0], 0)), (inputs, residuals, weights), np.ones(p)
+    for e in range(0, n_rows.shape[0], LANES):
+        longest = load_evaluations(W, at, shape, nothing, first_row, n_rows, e, data, ones)
         for c in range(entries.shape[0]):
             _accumulate(W, at, shape, entries[c], longest, S, sums)
             _hand_out(W, sums, e, width, normal[c], right[c])

@@ -16,6 +16,7 @@ from mtds_sklearn.kernels._lanes import (
     JIT,
     LANES,
     LEAF,
+    add,
     any_positive,
     exp,
     fill,
@@ -175,16 +176,11 @@ def begin_sensitivities(W, to, entries, bounds, p):
 
 
 @njit(**INLINE)
-def _add(W, i, value):
-    store(W, i, load(W, i) + value)
-
-
-@njit(**INLINE)
 def _push_inputs(W, at, to, shape, entries, bounds, t):
     """S <- S + d (B u) / d B."""
     for r in range(bounds[1], bounds[2]):
         u = load(W, at.U + t * shape[1] + entries.table[SOURCE, r])
-        _add(W, to.S + r * entries.width + entries.table[INTO, r], u)
+        add(W, to.S + r * entries.width + entries.table[INTO, r], u)
 
 
 @njit(**INLINE)
@@ -199,8 +195,8 @@ def _push_transition(W, at, to, shape, entries, bounds):
         d = at.tangents + a * size * size
         if block == 2 and first + 1 < n:
             x, y = load(W, at.x + first), load(W, at.x + first + 1)
-            _add(W, S, load(W, d) * x + load(W, d + 1) * y)
-            _add(W, S + 1, load(W, d + 2) * x + load(W, d + 3) * y)
+            add(W, S, load(W, d) * x + load(W, d + 1) * y)
+            add(W, S + 1, load(W, d + 2) * x + load(W, d + 3) * y)
             continue
         for i in range(min(size, n - first)):
             acc = load(W, S + i)
@@ -244,7 +240,7 @@ def _feed_back(W, at, to, shape, entries, bounds, t, h):
     n, p = shape[0], shape[2]
     for r in range(bounds[3], bounds[4]):
         error = load(W, at.error + entries.table[SOURCE, r])
-        _add(W, to.S + r * entries.width + entries.table[INTO, r], error)
+        add(W, to.S + r * entries.width + entries.table[INTO, r], error)
     for o in range(p):
         inverse = load(W, at.inverse + t * p + o)
         if any_positive(inverse):
@@ -275,11 +271,11 @@ def _differentiate(W, at, to, shape, entries, o, t, h):
     for r in range(entries.n_dynamic, entries.n_active):
         store(W, G + r, 0.0)
     for r in range(spans[0, o], spans[0, o + 1]):
-        _add(W, G + r, root * load(W, at.x + entries.table[NATURAL, r] - spans[3, o]))
+        add(W, G + r, root * load(W, at.x + entries.table[NATURAL, r] - spans[3, o]))
     for r in range(spans[1, o], spans[1, o + 1]):
-        _add(W, G + r, root * load(W, at.U + t * m + entries.table[NATURAL, r] - spans[4, o]))
+        add(W, G + r, root * load(W, at.U + t * m + entries.table[NATURAL, r] - spans[4, o]))
     for r in range(spans[2, o], spans[2, o + 1]):
-        _add(W, G + r, root)
+        add(W, G + r, root)
 
 
 @njit(**LEAF)
@@ -296,8 +292,8 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
             root = load(W, at.root + t * p + o)
             if any_positive(root):
                 store(W, to.residual + h, residual)
-                _add(W, to.squares + o, residual * residual)
-                _add(W, to.seen, root * load(W, at.inverse + t * p + o))
+                add(W, to.squares + o, residual * residual)
+                add(W, to.seen, root * load(W, at.inverse + t * p + o))
                 _differentiate(W, at, to, shape, entries, o, t, h)
                 h += 1
         _propagate(W, at, to, shape, entries)
