@@ -6,11 +6,12 @@ differ between sequences (`_levels`), by evidence.
 Whether there is a disturbance is not for the evidence to say: it counts the next row as much as all
 later ones, and the next row is where a gain helps most. So each candidate forecasts the rest of
 the training sequences from their first quarter and first half, and one with a gain is taken
-only where its forecasts are better than those without by more than their standard error. The
-number of states is chosen anew, by forecasts and evidence: states that stood for shocks are not
-needed any more.
+only where its forecasts are better than those without by more than their standard error, or as good
+within it while the evidence speaks for it. The number of states is chosen anew, by forecasts and
+evidence: states that stood for shocks are not needed any more.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,16 +59,15 @@ def learn_rest(
     points, draws
         Quasi-random numbers of the E-step and of inference.
     """
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
-    if not seen.all():
-        some = select_posterior(learned, seen)
-        some = learn_rest(select_sequences(sequences, seen), some, options, points, draws)
-        return scatter_posterior(some, seen)
-    if options.disturbance != "none":
-        learned = add_disturbance(sequences, learned, points, draws, options)
-    if options.sequence_noise:
-        learned = add_levels(sequences, learned, points, draws)
-    return learned
+
+    def learn(sequences: PackedSequences, learned: Learned) -> Learned:
+        if options.disturbance != "none":
+            learned = add_disturbance(sequences, learned, points, draws, options)
+        if options.sequence_noise:
+            learned = add_levels(sequences, learned, points, draws)
+        return learned
+
+    return go_on_with_the_seen(sequences, learned, learn)
 
 
 class Candidate(NamedTuple):
@@ -219,6 +219,15 @@ def _together(sequences, learned, points, options) -> Learned:
     limits = {"max_iter": options.max_iter, "tol": DECIDING_TOLERANCE * options.tol}
     result = learn_together(sequences, start, points, options.varying, **limits)
     return with_evidence(with_gap_weights(sequences, result.family), result)
+
+
+def go_on_with_the_seen(sequences: PackedSequences, learned: Learned, learn: Callable) -> Learned:
+    """Call learn(sequences, learned) with the sequences of which something is observed."""
+    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+    if seen.all():
+        return learn(sequences, learned)
+    some = learn(select_sequences(sequences, seen), select_posterior(learned, seen))
+    return scatter_posterior(some, seen)
 
 
 def select_posterior(learned: Learned, index: np.ndarray) -> Learned:

@@ -27,8 +27,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences
-from mtds_sklearn.learning._disturbance import scatter_posterior, select_posterior
+from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._disturbance import go_on_with_the_seen
 from mtds_sklearn.learning._em import run_em
 from mtds_sklearn.learning._growth import (
     DECIDING_ITERATIONS,
@@ -68,11 +68,10 @@ def reduce_latents(
     points : ndarray of shape (n_points, latent_dim)
         Quasi-random draws of the prior of z; the first columns are used.
     """
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
-    if not seen.all():
-        some = select_posterior(learned, seen)
-        some = reduce_latents(select_sequences(sequences, seen), some, options, points)
-        return scatter_posterior(some, seen)
+    return go_on_with_the_seen(sequences, learned, lambda *seen: _reduce(*seen, options, points))
+
+
+def _reduce(sequences, learned, options, points) -> Learned:
     count = float(sequence_weights(sequences).sum())
     while (n_left := _n_informed(learned, count)) < learned.family.loadings.shape[1]:
         cut = cut_to(learned, n_left)
@@ -143,11 +142,10 @@ def widen_latents(
     draw : callable
         From a number of latents k to quasi-random draws (n_points, k) of their prior.
     """
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
-    if not seen.all():
-        some = select_posterior(learned, seen)
-        some = widen_latents(select_sequences(sequences, seen), some, options, draw)
-        return scatter_posterior(some, seen)
+    return go_on_with_the_seen(sequences, learned, lambda *seen: _widen(*seen, options, draw))
+
+
+def _widen(sequences, learned, options, draw) -> Learned:
     while (columns := missing_columns(sequences, learned)).shape[1] > 0:
         wider = with_columns(learned, columns)
         result = run_em(
