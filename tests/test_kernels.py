@@ -21,7 +21,7 @@ from systems import (
 
 from mtds_sklearn.kernels import _forward, _latents, _sensitivities
 from mtds_sklearn.model._lds import Shape, kind_slices, lds_from_natural, natural_from_lds
-from mtds_sklearn.model._likelihood import symmetric
+from mtds_sklearn.model._likelihood import normal_entries, symmetric
 
 ALL_SHAPES = pytest.mark.parametrize("shape", SHAPES, ids=name_of)
 SOME_SHAPES = pytest.mark.parametrize(
@@ -50,10 +50,11 @@ def simulate(systems, psi=None, *, n_rows=None):
 def gauss_newton(systems, active, bounds, *, weight=None, data=None):
     """Squared residuals, gradient and Gauss-Newton matrix of every evaluation."""
     count = len(systems.psi)
+    chart = systems.chart._replace(active=active, bounds=bounds)
     out = (
         np.full((count, systems.shape[2]), np.nan),
         np.full((count, len(active)), np.nan),
-        np.full((count, len(active) * (len(active) + 1) // 2), np.nan),
+        np.full((count, len(normal_entries(chart)[0])), np.nan),
     )
     precision = systems.noise_std**-2.0
     precision.flags.writeable = systems.noise_std.flags.writeable
@@ -62,7 +63,7 @@ def gauss_newton(systems, active, bounds, *, weight=None, data=None):
         np.ones(count) if weight is None else weight, data or systems.run.data, systems.shape,
         systems.chart.gain, active, bounds, precision, *out,
     )  # fmt: skip
-    return *out[:2], symmetric(out[2], len(active))
+    return *out[:2], symmetric(out[2], chart)
 
 
 def squared_residuals(systems):

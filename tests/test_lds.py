@@ -291,7 +291,7 @@ def test_the_gauge_leaves_no_redundancy(rng, shape):
     active, bounds = all_active(shape)
     everything = chart._replace(active=active, bounds=bounds)
     normal = theta_quantities(psi, systems.run, everything, systems.noise_std).normal.sum(axis=0)
-    normal = symmetric(normal, len(active))
+    normal = symmetric(normal, everything)
     at = kind_slices(shape)
     kept = np.delete(active, np.r_[at["K"], at["noise"]])
     in_psi = np.linalg.eigvalsh(normal[np.ix_(kept, kept)])

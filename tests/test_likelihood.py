@@ -19,6 +19,7 @@ from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
     log_likelihood,
+    normal_entries,
     particle_outputs,
     predicted_outputs,
     squared_residuals,
@@ -165,7 +166,7 @@ class TestThetaQuantities:
 
             assert_derivative(value, found.gradient[e] @ basis, theta)
             _, normal = reference.gauss_newton(psi[e], tuple(shape), *rows, noise_std)
-            in_theta = basis.T @ symmetric(found.normal[e], len(basis)) @ basis
+            in_theta = basis.T @ symmetric(found.normal[e], chart) @ basis
             assert_close(in_theta, chart.basis.T @ normal @ chart.basis, 1e-6)
         assert_close(found.squared, squared_residuals(psi, systems.run, chart), 1e-12)
 
@@ -188,6 +189,20 @@ class TestThetaQuantities:
         assert_close(alone.squared, both.squared, 1e-14)
         assert alone.normal.shape == (0, both.normal.shape[1])
 
+    @pytest.mark.parametrize("shape", [s for s in SHAPES[1::3] if s.n_states], ids=name_of)
+    @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
+    def test_what_is_not_stored_is_what_is_always_zero(self, rng, shape, gain):
+        systems = make_systems(rng, shape, gain=gain, free=KINDS)
+        active, bounds = all_active(shape)
+        expected = np.zeros((len(active), len(active)))
+        for e, psi in enumerate(systems.psi):
+            rows = systems.rows(e)
+            expected += reference.gauss_newton(psi, tuple(shape), *rows, systems.noise_std)[1]
+        if not gain:  # the kernel takes K as given, at zero
+            expected[bounds[3] : bounds[4]] = expected[:, bounds[3] : bounds[4]] = 0.0
+        rows, columns = normal_entries(systems.chart._replace(active=active, bounds=bounds))
+        np.testing.assert_array_equal(np.nonzero(np.tril(expected)), (rows, columns))
+
     @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
     def test_the_matrix_is_the_curvature_where_the_fit_is_perfect(self, rng, gain):
         """Without residuals nothing is left out; in the noise level, where they are as expected."""
@@ -203,7 +218,7 @@ class TestThetaQuantities:
                 return theta_quantities(psi[None], run, chart, systems.noise_std).gradient[0]
 
             normal = theta_quantities(psi[None], run, chart, systems.noise_std).normal[0]
-            normal = symmetric(normal, len(active))
+            normal = symmetric(normal, chart)
             curvature = -reference.finite_difference(gradient, psi)
             if residual == 0.0:
                 kept = np.delete(active, noise)

@@ -12,8 +12,8 @@ from speed_parts.problem import Problem
 def kernels(problem: Problem) -> dict:
     """Functions without arguments: value (E,), gradient in the free entries of psi (E, n_active).
 
-    Matrices J' R^-1 J are in z (E, k, k), with the identity added, and in the free entries of psi,
-    as lower triangles. They come with the gradient.
+    Matrices J' R^-1 J are in z (E, k, k), with the identity added, and in the free entries of psi
+    (E, n_normal) those that `normal_entries` names. They come with the gradient.
     """
     p = problem
     family = p.family

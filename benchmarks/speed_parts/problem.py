@@ -92,13 +92,16 @@ def operations(problem: Problem) -> dict[str, float]:
     Per row, with a = n^2 entries of A (2 n in the modal chart): 2 (a + n m + p n + p m) + 2 p for
     the outputs and their squares; twice the products more for an adjoint sweep; forward in k
     latents, the same products and 2 p for each, and p k (k + 1) for the Gauss-Newton matrix;
-    forward in every free entry of psi, the products with what of A and C it meets, and the matrix.
+    forward in every free entry of psi that moves the state, the products with what of A and C it
+    meets, and, of what an output moves with (these, and its own of C, D and offset), the matrix.
     """
     n_sequences, n_samples, n_rows, n, m, p = problem.size
     a = 2 * n if problem.family.chart.shape.block == 2 else n * n
     products = 2.0 * (a + n * m + p * n + p * m)
-    n_active, per_entry = len(problem.family.chart.active), 2.0 * (a / n if a == 2 * n else a)
-    entries = n_active * (per_entry + 2.0 * p * min(n, per_entry))
+    bounds, per_entry = problem.family.chart.bounds, 2.0 * (a / n if a == 2 * n else a)
+    n_dynamic, n_own = bounds[3], (bounds[7] - bounds[4]) / p
+    entries = n_dynamic * (per_entry + 2.0 * p * min(n, per_entry))
+    matrix = p * (n_dynamic + n_own) * (n_dynamic + n_own + 1)
     rows, k = n_sequences * n_samples * n_rows, LATENT_DIM
     value = products + 2 * p
     adjoint = 2.0 * (2 * a + n * m + 2 * p * n + p * m)
@@ -106,5 +109,5 @@ def operations(problem: Problem) -> dict[str, float]:
         "value": rows * value,
         "gradient": rows * (value + adjoint),
         "Gauss-Newton, z": rows * (value + k * (adjoint + 2 * p) + p * k * (k + 1)),
-        "Gauss-Newton, theta": rows * (value + entries + p * n_active * (n_active + 1)),
+        "Gauss-Newton, theta": rows * (value + entries + matrix),
     }

@@ -133,7 +133,7 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     parts = theta_quantities(natural_parameters(family, z), run, chart, family.noise_std)
     level = level_weights(parts.squared, run.n_observed, family.noise_std, family.noise_dof)
     jacobian = loadings[chart.active] @ coordinates.rotation[:, :k]
-    normal = symmetric(parts.normal, len(jacobian))
+    normal = symmetric(parts.normal, chart)
     slope = np.moveaxis(slopes(coordinates, v), 1, 2)
     gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope
     pull, stiffness = _prior_quadratics(v, target.coordinates.components)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._entries import NATURAL, describe
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
@@ -32,10 +33,8 @@ from mtds_sklearn.kernels._recursion import (
     room,
 )
 from mtds_sklearn.kernels._sensitivities import (
-    NATURAL,
     begin_sensitivities,
     block_rows,
-    describe,
     place,
     sensitivity_rows,
 )
@@ -311,7 +310,7 @@ def maximize_latent(
     than tol.
     """
     longest = n_rows.max() if n_rows.shape[0] > 0 else 0
-    entries = describe(active, bounds, shape, gain)
+    entries = describe(active, bounds, shape, gain, True)
     at = layout(shape, longest, True)
     of = place(at.end, entries, shape[2])
     to = _climb_places(of.end, z.shape[1], shape[2])

@@ -2,15 +2,24 @@
 
 Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_recursion`, whose
 recursion is differentiated forwards: S_r = d s / d psi_r is carried from row to row for every
-active entry that moves the state. Only the entries listed in `active` (n_active,) int64 are
-differentiated; `bounds` (9 integers) says where each of the eight kinds starts in `active`.
+active entry that moves the state. Entries and their columns of the Jacobian are those of
+`_entries`.
 """
 
 from typing import NamedTuple
 
-import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._entries import (
+    COLUMN,
+    GROUP,
+    HIGH,
+    INTO,
+    LOW,
+    NATURAL,
+    SOURCE,
+    describe,
+)
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
@@ -33,39 +42,9 @@ from mtds_sklearn.kernels._recursion import (
     room,
     weighted_residual,
 )
-from mtds_sklearn.kernels._transitions import n_transition
 
 # Values whose Jacobian is kept before its products are summed: it fits the first-level cache.
 BLOCK = 16
-LOW, HIGH, NATURAL, INTO, SOURCE = range(5)
-
-
-class Entries(NamedTuple):
-    """What the active entries are; their numbers count within `active`.
-
-    Attributes
-    ----------
-    n_active, n_dynamic : int
-        How many there are, and how many of them, the first, can move the state.
-    columns : int
-        n_active, rounded up to a multiple of 3.
-    width : int
-        Most states that one of them can move.
-    table : ndarray of int64, shape (5, n_active)
-        Entry r can move the states table[LOW, r] .. table[HIGH, r] - 1; it is the natural entry
-        table[NATURAL, r]; an entry of B or K drives the state table[INTO, r], counted from LOW, by
-        the input or output table[SOURCE, r].
-    spans : ndarray of int64, shape (5, n_outputs + 1)
-        Rows 0 to 2: where the entries of C, D and offset of each output start; 3 and 4: where
-        those of C and D stand in psi.
-    """
-
-    n_active: int
-    n_dynamic: int
-    columns: int
-    width: int
-    table: np.ndarray
-    spans: np.ndarray
 
 
 class Place(NamedTuple):
@@ -75,16 +54,20 @@ class Place(NamedTuple):
     ----------
     S : int
         Sensitivities of the state, `width` for each entry.
+    step, rows : int
+        Time steps of a block of values, and the most rows of the Jacobian of a group in it.
     G, residual : int
-        Jacobian of a block of values, `columns` for each, and their residuals, by the roots of
-        their weights.
+        Jacobian of a block of values, `columns` for each, group after group, and their residuals,
+        by the roots of their weights.
     gradient, normal, squares, seen : int
-        Sums over the rows: G' residual, G' G (lower triangle row by row), squared residuals of
-        each output, number of values.
+        Sums over the rows: G' residual and G' G (lower triangle row by row) of each group, squared
+        residuals of each output, number of values.
     end : int
     """
 
     S: int
+    step: int
+    rows: int
     G: int
     residual: int
     gradient: int
@@ -97,79 +80,30 @@ class Place(NamedTuple):
 @njit(**LEAF)
 def place(end, entries, p):
     """Places from `end` on."""
-    columns = entries.columns
-    rows = p * block_rows(p)
+    columns, n_groups = entries.columns, entries.n_groups
+    step = BLOCK if n_groups == p else block_rows(p)
+    rows = step * p // n_groups
     G = end + entries.n_dynamic * entries.width
-    residual = G + rows * columns
-    gradient = residual + rows
-    normal = gradient + columns
-    squares = normal + columns * (columns + 1) // 2
-    return Place(end, G, residual, gradient, normal, squares, squares + p, squares + p + 1)
+    residual = G + n_groups * rows * columns
+    gradient = residual + n_groups * rows
+    normal = gradient + n_groups * columns
+    squares = normal + n_groups * (columns * (columns + 1) // 2)
+    seen = squares + p
+    return Place(end, step, rows, G, residual, gradient, normal, squares, seen, seen + 1)
 
 
 @njit(**INLINE)
 def block_rows(p):
-    """Rows of a block of values."""
+    """Time steps of a block of values that all outputs share."""
     return max(1, BLOCK // p)
-
-
-@njit(**LEAF)
-def _find_supports(active, bounds, shape, gain, table):
-    n, m, p, block = shape
-    B = n_transition(shape)
-    x0 = B + n * m
-    for r in range(active.shape[0]):
-        table[LOW, r], table[HIGH, r], table[NATURAL, r] = 0, n, active[r]
-    for r in range(bounds[4]):
-        state = 0
-        if r < bounds[1]:
-            state = active[r] if block == 2 else 0
-        elif r < bounds[2]:
-            state, table[SOURCE, r] = divmod(active[r] - B, m)
-        elif r < bounds[3]:
-            state = active[r] - x0
-        else:
-            state, table[SOURCE, r] = divmod(active[r] - x0 - n, p)
-        if not gain:
-            table[LOW, r] = (state // block) * block
-            table[HIGH, r] = min(table[LOW, r] + block, n)
-        table[INTO, r] = state - table[LOW, r]
-
-
-@njit(**LEAF)
-def _find_spans(active, bounds, shape, spans):
-    n, m, p = shape[0], shape[1], shape[2]
-    base = n_transition(shape) + n * m + n + n * p
-    for h in range(3):
-        width = n if h == 0 else (m if h == 1 else 1)
-        r = bounds[4 + h]
-        for o in range(p + 1):
-            while r < bounds[5 + h] and active[r] < base + o * width:
-                r += 1
-            spans[h, o] = r
-            if h < 2:
-                spans[3 + h, o] = base + o * width
-        base += p * width
-
-
-@njit(**JIT)
-def describe(active, bounds, shape, gain):
-    """Entries of `active`. With a gain every entry but the noise's moves every state."""
-    n, p = shape[0], shape[2]
-    n_active = active.shape[0]
-    n_dynamic = bounds[7] if gain else bounds[3]
-    table, spans = np.zeros((5, n_active), np.int64), np.zeros((5, p + 1), np.int64)
-    _find_supports(active, bounds, shape, gain, table)
-    _find_spans(active, bounds, shape, spans)
-    width = n if gain else shape[3]
-    columns = 3 * ((n_active + 2) // 3)
-    return Entries(n_active, n_dynamic, columns, width, table, spans)
 
 
 @njit(**LEAF)
 def begin_sensitivities(W, to, entries, bounds, p):
     """S of the first row, and empty sums."""
-    for i in range(to.S, to.end):
+    for i in range(to.S, to.G):
+        store(W, i, 0.0)
+    for i in range(to.gradient, to.end):
         store(W, i, 0.0)
     for r in range(bounds[2], bounds[3]):
         store(W, to.S + r * entries.width + entries.table[INTO, r], 1.0)
@@ -253,77 +187,95 @@ def _feed_back(W, at, to, shape, entries, bounds, t, h):
 
 
 @njit(**INLINE)
-def _differentiate(W, at, to, shape, entries, o, t, h):
-    """Jacobian row h: root of the weight times d yhat / d each entry, of output o in row t."""
+def _differentiate(W, at, to, shape, entries, o, t, G):
+    """Jacobian row at G: root of the weight times d yhat / d each entry, of output o in row t."""
     m, p, width, spans = shape[1], shape[2], entries.width, entries.spans
-    root = load(W, at.root + t * p + o)
-    G = to.G + h * entries.columns
+    root, table = load(W, at.root + t * p + o), entries.table
     C = at.psi + spans[3, o]
     for r in range(entries.n_dynamic):
-        S, c = to.S + r * width, C + entries.table[LOW, r]
-        if width == 2 and entries.table[HIGH, r] - entries.table[LOW, r] == 2:
+        S, c = to.S + r * width, C + table[LOW, r]
+        if width == 2 and table[HIGH, r] - table[LOW, r] == 2:
             store(W, G + r, root * (load(W, c) * load(W, S) + load(W, c + 1) * load(W, S + 1)))
             continue
         acc = fill(0.0)
-        for i in range(entries.table[HIGH, r] - entries.table[LOW, r]):
+        for i in range(table[HIGH, r] - table[LOW, r]):
             acc = acc + load(W, c + i) * load(W, S + i)
         store(W, G + r, root * acc)
-    for r in range(entries.n_dynamic, entries.n_active):
+    for r in range(entries.n_dynamic, entries.columns):
         store(W, G + r, 0.0)
     for r in range(spans[0, o], spans[0, o + 1]):
-        add(W, G + r, root * load(W, at.x + entries.table[NATURAL, r] - spans[3, o]))
+        x = load(W, at.x + table[NATURAL, r] - spans[3, o])
+        add(W, G + table[COLUMN, r], root * x)
     for r in range(spans[1, o], spans[1, o + 1]):
-        add(W, G + r, root * load(W, at.U + t * m + entries.table[NATURAL, r] - spans[4, o]))
+        u = load(W, at.U + t * m + table[NATURAL, r] - spans[4, o])
+        add(W, G + table[COLUMN, r], root * u)
     for r in range(spans[2, o], spans[2, o + 1]):
-        add(W, G + r, root)
+        add(W, G + table[COLUMN, r], root)
 
 
 @njit(**LEAF)
 def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
-    """Rows first .. last - 1: residuals and Jacobian of values that any lane has; their number."""
-    p = shape[2]
-    h = 0
+    """Rows first .. last - 1: residuals and Jacobian of values that any lane has.
+
+    Returns the number of values of the last group: of all, where outputs share the columns.
+    """
+    p, count = shape[2], entries.count
+    for g in range(entries.n_groups):
+        count[g] = 0
     for t in range(first, last):
         drive(W, at, shape, t)
         _push_inputs(W, at, to, shape, entries, bounds, t)
-        start = h
+        start = count[0]
         for o in range(p):
             residual = weighted_residual(W, at, shape, gain, o, t)
             root = load(W, at.root + t * p + o)
             if any_positive(root):
+                group = min(o, entries.n_groups - 1)
+                h = group * to.rows + count[group]
                 store(W, to.residual + h, residual)
                 add(W, to.squares + o, residual * residual)
                 add(W, to.seen, root * load(W, at.inverse + t * p + o))
-                _differentiate(W, at, to, shape, entries, o, t, h)
-                h += 1
+                _differentiate(W, at, to, shape, entries, o, t, to.G + h * entries.columns)
+                count[group] += 1
         _propagate(W, at, to, shape, entries)
         _push_transition(W, at, to, shape, entries, bounds)
         if gain:
             _feed_back(W, at, to, shape, entries, bounds, t, start)
         advance(W, at, shape, gain)
-    return h
+    return count[entries.n_groups - 1]
 
 
 @njit(**LEAF)
 def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest, with_normal):
-    """Sums over all rows of what `Place` says."""
-    p = shape[2]
+    """Sums over all rows of what `Place` says; those of the n_dynamic in group 0."""
+    columns = entries.columns
+    pairs = columns * (columns + 1) // 2
     begin(W, at, shape)
-    begin_sensitivities(W, to, entries, bounds, p)
-    step = block_rows(p)
-    for t in range(0, longest, step):
-        count = sensitivity_rows(W, at, to, shape, gain, entries, bounds, t, min(t + step, longest))
-        if with_normal:
-            add_products(W, to.G, to.residual, entries.columns, count, to.gradient, to.normal)
-        else:
-            add_gradient(W, to.G, to.residual, entries.columns, count, to.gradient)
+    begin_sensitivities(W, to, entries, bounds, shape[2])
+    for t in range(0, longest, to.step):
+        last = min(t + to.step, longest)
+        sensitivity_rows(W, at, to, shape, gain, entries, bounds, t, last)
+        for g in range(entries.n_groups):
+            G, residual = to.G + g * to.rows * columns, to.residual + g * to.rows
+            count, gradient = entries.count[g], to.gradient + g * columns
+            if with_normal:
+                normal = to.normal + g * pairs
+                add_products(W, G, residual, columns, count, gradient, normal)
+            else:
+                add_gradient(W, G, residual, columns, count, gradient)
+    shared = entries.n_dynamic
+    for g in range(1, entries.n_groups):
+        for r in range(shared):
+            add(W, to.gradient + r, load(W, to.gradient + g * columns + r))
+        for r in range(shared * (shared + 1) // 2):
+            add(W, to.normal + r, load(W, to.normal + g * pairs + r))
 
 
 @njit(**LEAF)
 def _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, normal):
     """Results of the lanes from their sums."""
     store(W, at.work, exp(-2.0 * load(W, at.level)))
-    n_active = entries.n_active
+    columns = entries.columns
     for h in range(min(LANES, sse.shape[0] - e)):
         scale = weight[e + h] * W[LANES * at.work + h]
         weighted = 0.0
@@ -331,17 +283,24 @@ def _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, n
             square = W[LANES * (to.squares + o) + h]
             sse[e + h, o] = square / precision[o]
             weighted += square
-        for r in range(n_active):
-            gradient[e + h, r] = scale * W[LANES * (to.gradient + r) + h]
+        k = 0
+        for r in range(entries.n_active):
+            group, column = entries.table[GROUP, r], entries.table[COLUMN, r]
+            gradient[e + h, r] = 0.0
+            if column >= 0:
+                own = to.gradient + group * columns + column
+                gradient[e + h, r] = scale * W[LANES * own + h]
+            if normal.shape[0] > 0:
+                first = to.normal + group * (columns * (columns + 1) // 2)
+                first += column * (column + 1) // 2
+                for c in range(column + 1):
+                    normal[e + h, k] = scale * W[LANES * (first + c) + h]
+                    k += 1
         seen = weight[e + h] * W[LANES * to.seen + h]
         for r in range(bounds[7], bounds[8]):
-            gradient[e + h, r] += scale * weighted - seen
-        if normal.shape[0] == 0:
-            continue
-        for r in range(n_active * (n_active + 1) // 2):
-            normal[e + h, r] = scale * W[LANES * (to.normal + r) + h]
-        for r in range(bounds[7], bounds[8]):
-            normal[e + h, r * (r + 1) // 2 + r] += 2.0 * seen
+            gradient[e + h, r] = scale * weighted - seen
+            if normal.shape[0] > 0:
+                normal[e + h, k] = 2.0 * seen
 
 
 @njit(**JIT)
@@ -353,12 +312,13 @@ def gauss_newton_theta(
 
     With R^-1 = diag(precision) / s^2 (s the sequence's noise level), G the Jacobian of yhat and r
     the residuals: sse (E, p) <- their sums of weighted squares, gradient (E, n_active)
-    <- weight G' R^-1 r = weight d log p(y | psi) / d psi, normal (E, n_active (n_active + 1) / 2)
-    <- weight G' R^-1 G, its lower triangle row by row, for weight (E,) >= 0. The noise entry gets
-    its exact gradient and its Fisher information, 2 per observed value. With room for no matrix,
-    normal (0, ..), only the gradient is computed, which takes a fraction of the time.
+    <- weight G' R^-1 r = weight d log p(y | psi) / d psi, normal (E, n_normal)
+    <- weight G' R^-1 G, for weight (E,) >= 0: of its lower triangle, row by row, the entries that
+    can differ from zero. The noise entry gets its exact gradient and its Fisher information, 2 per
+    observed value. With room for no matrix, normal (0, ..), only the gradient is computed, which
+    takes a fraction of the time.
     """
-    entries = describe(active, bounds, shape, gain)
+    entries = describe(active, bounds, shape, gain, False)
     at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, True)
     to = place(at.end, entries, shape[2])
     W = room(to.end)

@@ -194,7 +194,7 @@ def _departures(sequences: PackedSequences, learned: Learned, units: np.ndarray)
         psi = natural_parameters(family, learned.posterior.mean[index])
         run = evaluations(sequences, index=index)
         parts = theta_quantities(psi, run, family.chart, family.noise_std)
-        normal = symmetric(parts.normal, len(basis))
+        normal = symmetric(parts.normal, family.chart)
         precision = np.eye(len(total)) + basis.T @ normal @ basis
         departure = np.linalg.solve(precision, (parts.gradient @ basis)[..., None])[..., 0]
         total += departure.T @ (weights[index, None] * departure)

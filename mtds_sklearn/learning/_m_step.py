@@ -27,6 +27,7 @@ from mtds_sklearn.model._lds import lds_from_natural
 from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
+    normal_entries,
     squared_residuals,
     symmetric,
     theta_quantities,
@@ -110,7 +111,7 @@ def _curvature(sequences, points, family) -> Curvature:
     weights = sequence_weights(sequences)
     z1 = np.concatenate([points, np.ones((n, n_points, 1))], axis=2).reshape(-1, k + 1)
     upper = np.triu_indices(k + 1)
-    normal = np.zeros((len(upper[0]), n_active * (n_active + 1) // 2))
+    normal = np.zeros((len(upper[0]), len(normal_entries(chart)[0])))
     gradient = np.zeros((k + 1, n_active))
     squared = np.empty((n, chart.shape.n_outputs))
     chunk = max(1, CHUNK_SIZE // (n_points * max(n_active, 1) ** 2))
@@ -129,7 +130,7 @@ def _curvature(sequences, points, family) -> Curvature:
         squared[index] = mean * weights[index, None]
     basis = chart.basis[chart.active]
     full = np.empty((k + 1, k + 1, n_active, n_active))
-    full[upper] = symmetric(normal, n_active)
+    full[upper] = symmetric(normal, chart)
     full[upper[1], upper[0]] = full[upper]
     d = basis.shape[1]
     full = np.swapaxes(basis.T @ full @ basis, 1, 2).reshape((k + 1) * d, (k + 1) * d)

@@ -17,15 +17,17 @@ with n values in all and Q the sum of weighted squares above at s = exp(psi[-1])
 Taylor, J. Am. Stat. Assoc. 84, 1989).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn._sequences import PackedSequences, value_precision
+from mtds_sklearn._sequences import PackedSequences, frozen, value_precision
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
+from mtds_sklearn.model._lds import Shape, kind_slices
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 # No sum of squares is larger. Where innovations that are fed back grow without bound, thousands of
@@ -203,14 +205,15 @@ def particle_outputs(psi: np.ndarray, sequences: PackedSequences, chart: Chart) 
 class ThetaQuantities(NamedTuple):
     """Per evaluation: squared residuals, gradient and Gauss-Newton matrix in the active entries.
 
-    Matrices are stored as lower triangles, row by row: half the numbers to add up.
+    Of matrices those entries are stored that `normal_entries` names: half of the numbers to add
+    up, or a tenth, where outputs are many.
 
     Attributes
     ----------
     squared : ndarray of shape (n_evaluations, n_outputs)
         Not multiplied by the weight of the evaluation.
     gradient : ndarray of shape (n_evaluations, n_active)
-    normal : ndarray of shape (n_evaluations, n_active (n_active + 1) / 2)
+    normal : ndarray of shape (n_evaluations, n_normal)
         Empty, (0, ..), where it was not asked for.
     """
 
@@ -235,7 +238,7 @@ def theta_quantities(
     out = ThetaQuantities(
         np.empty((count, chart.shape.n_outputs)),
         np.empty((count, n_active)),
-        np.empty((count if with_normal else 0, n_active * (n_active + 1) // 2)),
+        np.empty((count if with_normal else 0, len(normal_entries(chart)[0]))),
     )
     weight = np.ones(count) if weight is None else weight
     setting = (
@@ -250,12 +253,42 @@ def theta_quantities(
     return out
 
 
-def symmetric(triangles: np.ndarray, size: int) -> np.ndarray:
-    """Matrices (..., size, size) from their lower triangles (..., size (size + 1) / 2)."""
-    rows, columns = np.tril_indices(size)
-    full = np.empty((*triangles.shape[:-1], size, size))
-    full[..., rows, columns] = triangles
-    full[..., columns, rows] = triangles
+def normal_entries(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns (n_normal,) of what a Gauss-Newton matrix has, lower triangle row by row.
+
+    Without a gain an output does not move with the entries of C, D and offset of another one, so
+    that two such entries of different outputs have nothing in common; and the noise level has
+    nothing in common with any entry.
+    """
+    return _normal_entries(chart.active.tobytes(), chart.shape, chart.gain)
+
+
+@lru_cache(maxsize=64)
+def _normal_entries(active: bytes, shape: Shape, gain: bool) -> tuple[np.ndarray, np.ndarray]:
+    active = np.frombuffer(active, dtype=np.int64)
+    everything, nothing, noise = -1, -2, shape.n_outputs
+    output = np.full(len(active), everything)
+    for kind, part in kind_slices(shape).items():
+        inside = (active >= part.start) & (active < part.stop)
+        if kind == "noise":
+            output[inside] = noise
+        elif kind == "K" and not gain:
+            output[inside] = nothing
+        elif kind in ("C", "D", "offset") and not gain:
+            output[inside] = (active[inside] - part.start) * noise // (part.stop - part.start)
+    rows, columns = np.tril_indices(len(active))
+    met = (output[columns] == everything) & (output[rows] < noise)
+    met = (met | (output[columns] == output[rows])) & (output[rows] != nothing)
+    return frozen(rows[met]), frozen(columns[met])
+
+
+def symmetric(normal: np.ndarray, chart: Chart) -> np.ndarray:
+    """Matrices (..., n_active, n_active) from their entries (..., n_normal)."""
+    size = len(chart.active)
+    rows, columns = normal_entries(chart)
+    full = np.zeros((*normal.shape[:-1], size, size))
+    full[..., rows, columns] = normal
+    full[..., columns, rows] = normal
     return full
 
 
