@@ -12,6 +12,7 @@ from mtds_sklearn.inference._disturbance import (
     drive_paths,
     spread_systems,
     unseen_variances,
+    variances_at_horizon,
     with_gap_weights,
 )
 from mtds_sklearn.model._chart import make_chart
@@ -92,15 +93,27 @@ def test_forecasts_at_a_horizon_do_not_know_the_last_rows(rng, shape, horizon):
         [reference.simulate(one, tuple(shape), inputs, outputs, observed)[0] for one in psi], axis=2
     )
     innovations = np.where(observed[..., None], outputs[..., None] - yhat, 0.0)
-    systems = (psi.T, np.full(5, -np.log(5.0)), np.ones(shape.n_outputs), chart)
-    actual, added = at_horizon(yhat, innovations, systems, horizon)
+    actual = at_horizon(yhat, innovations, psi.T, chart, horizon)
     for t in range(len(inputs)):
         known = observed & (np.arange(len(inputs)) <= t - horizon)[:, None]
         for s, one in enumerate(psi):
             expected = reference.simulate(one, tuple(shape), inputs, outputs, known)[0][t]
             np.testing.assert_allclose(actual[t, :, s], expected, rtol=1e-8, atol=1e-10)
-    assert np.all(np.diff(added[: min(horizon, len(added))], axis=0) >= 0.0)
-    assert np.all(added[0] == 0.0)
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 4, 20])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forecasts_at_a_horizon_are_less_sure_of_all_that_was_not_seen(rng, shape, horizon):
+    sequences, _, chart = make_case(rng, shape)
+    observed, psi = next(each(sequences))[2], make_natural(rng, shape, N_SYSTEMS)
+    psi[:, kind_slices(shape)["K"]] *= 0.5
+    std = rng.uniform(0.3, 0.9, shape.n_outputs)
+    systems = (psi.T, np.full(N_SYSTEMS, -np.log(N_SYSTEMS)), std, chart)
+    actual = variances_at_horizon(systems, observed, horizon)
+    for t in range(len(observed)):
+        known = observed & (np.arange(len(observed)) <= t - horizon)[:, None]
+        expected = [reference.unseen_variances(one, tuple(shape), known, std)[t] for one in psi]
+        np.testing.assert_allclose(actual[t], np.mean(expected, axis=0), rtol=1e-8, atol=1e-14)
 
 
 def make_family(rng, shape, chart):

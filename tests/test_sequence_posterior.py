@@ -39,6 +39,27 @@ def new():
     return make_oscillators(n_oscillators=1, n_sequences=1, n_steps=N_STEPS, random_state=1)
 
 
+def pushed_sequences(rng, n_sequences, n_steps):
+    """Levels of their own, around which sequences are pushed about."""
+    values = rng.normal(scale=2.0, size=(n_sequences, 1)) + 0.1 * rng.normal(
+        size=(n_sequences, n_steps)
+    )
+    pushed = np.zeros(n_sequences)
+    for t in range(n_steps):
+        values[:, t] += pushed
+        pushed = 0.9 * pushed + 0.3 * rng.normal(size=n_sequences)
+    return values
+
+
+@pytest.fixture(scope="module")
+def disturbed():
+    y = pushed_sequences(np.random.default_rng(0), 12, 25)
+    model = MTLDSRegressor(1, 1, disturbance="innovations", n_init=1, random_state=0)
+    model.fit(np.zeros((300, 1)), y.ravel(), groups=np.repeat(np.arange(12), 25))
+    assert model.disturbance_ != "none"
+    return model
+
+
 def batch(model, X, y, label="new"):
     return model.sequence_posterior(X, y, groups=[label] * len(X))[label]
 
@@ -178,6 +199,27 @@ def test_moments_are_worked_out_once_and_only_if_asked_for(posterior, new, monke
 
 
 # -------------------------------------------------------------------------------- missing rows
+
+
+@pytest.mark.parametrize("hidden", [[8, 9], [3, 9], [2, 3]], ids=["last", "some", "early"])
+def test_what_a_gap_leaves_uncertain_is_in_the_forecasts_after_it(disturbed, rng, hidden):
+    """As in one forecast of all rows, whether rows came at once or one by one."""
+    X, y = np.zeros((14, 1)), pushed_sequences(rng, 1, 14)[0]
+    y[hidden] = np.nan
+    online = batch(disturbed, X[:2], y[:2])
+    for u, value in zip(X[2:10], y[2:10], strict=True):
+        online = online.update(u, value)
+    known = np.where(np.arange(14) < 10, y, np.nan)
+    rows = {"groups": ["new"] * 14, "y_context": known, "return_std": True, "quantiles": [0.1, 0.9]}
+    expected = [part[10:] for part in disturbed.predict(X, **rows)]
+    mean, std, quantiles = online.predict(X[10:], return_std=True, quantiles=[0.1, 0.9])
+    assert np.all(np.abs(mean - expected[0]) < 0.02 * std)
+    assert_allclose(std, expected[1], rtol=1e-3)
+    assert np.all(np.abs(quantiles - expected[2]) < 0.02 * std[:, None])
+    density = disturbed.forecast_log_density(X, y, groups=["new"] * 14, y_context=known)
+    assert_allclose(online.log_density(X[10:], y[10:]), density[10:], atol=0.02)
+    spread = online.sample(X[10:], 4000, random_state=0).std(axis=1)
+    assert_allclose(spread, expected[1], rtol=0.06)
 
 
 @pytest.mark.parametrize("n_hidden", [1, 12])

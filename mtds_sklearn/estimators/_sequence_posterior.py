@@ -233,15 +233,19 @@ class SequencePosterior:
         n_samples = check_count(n_samples, name="n_samples", who="SequencePosterior.sample")
         units, rng = self._setting.known.units, check_random_state(random_state)
         rows = standardize(self._pack(U, None, "sample"), units)
-        paths = sample_run(self._online.run, self._weighed(), rows, n_samples, rng)
+        seen = self._online.history.observed
+        paths = sample_run(self._online.run, self._weighed(), rows, n_samples, rng, seen)
         paths = outputs_in_units(paths, units)
         return paths[:, 0] if self._setting.y_ndim == 1 else paths
 
     def _forecast(self, rows: PackedSequences, levels, targets: np.ndarray | None) -> Forecast:
         """Forecast of the rows to come, in the units of y."""
-        units, run = self._setting.known.units, self._online.run
+        units, online = self._setting.known.units, self._online
         rows, scaled = standardize(rows, units), standardize_targets(targets, units)
-        forecast = forecast_run(run, self._weighed(), rows, levels, scaled, units.image)
+        seen = online.history.observed
+        forecast = forecast_run(
+            online.run, self._weighed(), rows, levels, scaled, units.image, seen
+        )
         return forecast_in_units(forecast, units, targets)
 
     def _accurate(self) -> Moments:

@@ -16,9 +16,16 @@ N_SYSTEMS = 64
 
 
 def unseen_variances(
-    psi: np.ndarray, share: np.ndarray, noise_std: np.ndarray, chart: Chart, rows: tuple
+    psi: np.ndarray,
+    share: np.ndarray,
+    noise_std: np.ndarray,
+    chart: Chart,
+    rows: tuple,
+    later: int = 0,
 ) -> np.ndarray:
     """Variances (n_rows, n_outputs) that unseen innovations add, averaged over some systems.
+
+    What is not seen before a row adds G P G' to the outputs `later` rows after it, G = C A^later.
 
     Parameters
     ----------
@@ -27,6 +34,7 @@ def unseen_variances(
         Weights of the systems, which sum to one for each sequence.
     noise_std : ndarray of shape (n_sequences, n_outputs)
     rows : tuple of observed (n_rows, n_outputs) and offsets (n_sequences + 1,)
+    later : int, default=0
     """
     observed, offsets = rows
     n, n_systems, _ = psi.shape
@@ -34,8 +42,9 @@ def unseen_variances(
     variance = (noise_std[:, None] * np.exp(psi[..., -1:])) ** 2
     out = np.zeros(observed.shape)
     spans = (np.repeat(offsets[:-1], n_systems), np.repeat(np.diff(offsets), n_systems))
+    systems = (*_matrices(lds), lds.C @ np.linalg.matrix_power(lds.A, later))
     _gains.accumulated_variances(
-        _matrices(lds), variance.reshape(n * n_systems, -1), share.ravel(), (*spans, observed), out
+        systems, variance.reshape(n * n_systems, -1), share.ravel(), (*spans, observed), out
     )
     return out
 
@@ -75,6 +84,18 @@ def with_gap_weights(sequences: PackedSequences, family: Family) -> PackedSequen
     return sequences._replace(precision=frozen(weights))
 
 
+def after(sequences: PackedSequences, before: np.ndarray | None) -> tuple:
+    """What is observed and offsets, as `rows` of the functions above and below.
+
+    With `before` (n_before, n_outputs), what was observed of the one sequence, it comes first: what
+    was not leaves the state that it hands on uncertain.
+    """
+    if before is None or before.all():
+        return sequences.observed, sequences.offsets
+    observed = np.concatenate([before, sequences.observed])
+    return observed, np.array([0, len(observed)])
+
+
 def drive_paths(noise: np.ndarray, psi: np.ndarray, chart: Chart, rows: tuple) -> np.ndarray:
     """Sampled noise (n_rows, n_outputs, n_paths) with what it does to later outputs, in place.
 
@@ -86,35 +107,53 @@ def drive_paths(noise: np.ndarray, psi: np.ndarray, chart: Chart, rows: tuple) -
     return noise
 
 
-def at_horizon(yhat: np.ndarray, innovations: np.ndarray, systems: tuple, horizon: int) -> tuple:
+def at_horizon(
+    yhat: np.ndarray, innovations: np.ndarray, psi: np.ndarray, chart: Chart, horizon: int
+) -> np.ndarray:
     """One-step forecasts of one sequence turned into forecasts at a horizon.
 
     The state that has not seen the last h - 1 innovations lacks what they fed in:
 
-        yhat_t(h) = yhat_t(1) - sum_{j=1}^{h-1} C A^{j-1} K e_{t-j},
-
-    and its output is less certain by the variance of that sum.
+        yhat_t(h) = yhat_t(1) - sum_{j=1}^{h-1} C A^{j-1} K e_{t-j}.
 
     Parameters
     ----------
     yhat, innovations : ndarray of shape (n_rows, n_outputs, n_particles)
         Innovations are 0 where nothing is observed. Rows before the first are taken for known.
-    systems : tuple of psi (n_natural, n_particles), log weights, noise_std and chart
-
-    Returns
-    -------
-    yhat : ndarray of shape (n_rows, n_outputs, n_particles)
-    added : ndarray of shape (n_rows, n_outputs)
-        Variances.
+    psi : ndarray of shape (n_natural, n_particles)
     """
-    psi, log_weights, noise_std, chart = systems
     lds = lds_from_natural(psi.T, chart.shape)
     yhat, response = yhat.copy(), lds.K
     for j in range(1, min(horizon, len(yhat))):
         yhat[j:] -= np.einsum("sop,tps->tos", lds.C @ response, innovations[:-j])
         response = lds.A @ response
-    chosen, share = spread_systems(psi[None], log_weights[None])
-    unseen = frozen(np.zeros((horizon, len(noise_std)), dtype=bool))
-    rows = (unseen, np.array([0, horizon]))
-    table = unseen_variances(chosen, share, noise_std[None], chart, rows)
-    return yhat, table[np.minimum(np.arange(len(yhat)), horizon - 1)]
+    return yhat
+
+
+def variances_at_horizon(systems: tuple, observed: np.ndarray, horizon: int) -> np.ndarray:
+    """What the innovations that a forecast at a horizon has not seen add to its variances.
+
+    Those of the last h - 1 rows, and those that were missing before (P as in `kernels/_gains.py`):
+
+        sum_{j=0}^{h-2} C A^j K R K' A'^j C' + G P_{t-h+1} G',   G = C A^{h-1}.
+
+    Parameters
+    ----------
+    systems : tuple of psi (n_natural, n_particles), log_weights, noise_std and chart
+    observed : ndarray of bool, shape (n_rows, n_outputs)
+        Of one sequence from its first row.
+
+    Returns
+    -------
+    added : ndarray of shape (n_rows, n_outputs)
+    """
+    psi, log_weights, noise_std, chart = systems
+    setting = (*spread_systems(psi[None], log_weights[None]), noise_std[None], chart)
+    n_rows = len(observed)
+    hidden, ends = np.zeros_like(observed), np.array([0, n_rows])
+    last = unseen_variances(*setting, (hidden, ends))
+    added = last[np.minimum(np.arange(n_rows), horizon - 1)]
+    if horizon <= n_rows:
+        missing = unseen_variances(*setting, (observed, ends), later=horizon - 1)
+        added[horizon - 1 :] += missing[: n_rows - horizon + 1]
+    return added

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from mtds_sklearn._scaling import Scaling
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.inference._adaptive_is import Posterior
-from mtds_sklearn.inference._disturbance import spread_systems, unseen_variances
+from mtds_sklearn.inference._disturbance import after, spread_systems, unseen_variances
 from mtds_sklearn.inference._image import Image, image_moments
 from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.inference._target import particle_parameters, particle_transitions
@@ -184,6 +184,7 @@ def forecast_run(
     levels: np.ndarray,
     targets: np.ndarray | None,
     image: Image | None = None,
+    before: np.ndarray | None = None,
 ) -> Forecast:
     """Forecast every packed row from the states of the particles before the first.
 
@@ -192,12 +193,14 @@ def forecast_run(
     weighed : tuple of log weights (n_sequences, n_particles) and noise_std (n_sequences, n_outputs)
     levels, targets, image
         As in `forecast_rows`.
+    before : ndarray of bool, shape (n_before, n_outputs), optional
+        What was observed of the one sequence on the way to these states; None: everything.
     """
     yhat, _ = run_through(run, sequences)
     weights, variance = np.exp(weighed[0]), noise_variances(run.psi, weighed[1])
     if targets is None:
         targets = np.full(sequences.outputs.shape, np.nan)
-    added = added_variances(run, weighed, sequences)
+    added = _added_variances(run, weighed, after(sequences, before))[-len(yhat) :]
     parts = []
     for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
         here = slice(first, last)
@@ -207,12 +210,11 @@ def forecast_run(
     return join_forecasts(parts)
 
 
-def added_variances(run: Run, weighed: tuple, sequences: PackedSequences) -> np.ndarray:
+def _added_variances(run: Run, weighed: tuple, rows: tuple) -> np.ndarray:
     """What unseen innovations add to the variances, (n_rows, n_outputs); empty without a gain."""
     if not run.chart.gain:
-        return np.empty((0, sequences.outputs.shape[1]))
+        return np.empty((0, weighed[1].shape[1]))
     systems, share = spread_systems(run.psi, weighed[0])
-    rows = (sequences.observed, sequences.offsets)
     return unseen_variances(systems, share, weighed[1], run.chart, rows)
 
 

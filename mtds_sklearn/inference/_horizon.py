@@ -17,11 +17,14 @@ from mtds_sklearn._sequences import (
     value_precision,
 )
 from mtds_sklearn.inference._adaptive_is import infer
-from mtds_sklearn.inference._disturbance import at_horizon, with_gap_weights
+from mtds_sklearn.inference._disturbance import (
+    at_horizon,
+    variances_at_horizon,
+    with_gap_weights,
+)
 from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.inference._forecast import (
     Forecast,
-    added_variances,
     join_forecasts,
     mixture_forecast,
     noise_variances,
@@ -127,12 +130,8 @@ def _look_ahead(sequences, posterior, known, horizon, family):
     part = with_gap_weights(truncate_sequences(sequences, lengths), family)
     psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
     psi = with_levels(psi, _known_part(sequences, known), family)
-    yhat, run = run_through(start_run(psi, family.chart), part, skip=known)
+    yhat, _ = run_through(start_run(psi, family.chart), part, skip=known)
     variance, weights = noise_variances(psi, family.noise_std), value_precision(part)
-    gaps = None
-    if family.chart.gain:
-        noise = np.tile(family.noise_std, (len(psi), 1))
-        gaps = added_variances(run, (posterior.log_weights, noise), part)
     ends = np.cumsum(lengths - known)
     for i, end in enumerate(ends):
         rows = slice(part.offsets[i] + known[i], part.offsets[i + 1])
@@ -143,9 +142,10 @@ def _look_ahead(sequences, posterior, known, horizon, family):
             innovations = np.where(
                 part.observed[rows, :, None], part.outputs[rows, :, None] - here, 0.0
             )
+            here = at_horizon(here, innovations, psi[i], family.chart, horizon)
             systems = (psi[i], log_weights, family.noise_std, family.chart)
-            here, added = at_horizon(here, innovations, systems, horizon)
-            own = own + np.maximum(added, gaps[rows])[:, :, None]
+            seen = part.observed[part.offsets[i] : part.offsets[i + 1]]
+            own = own + variances_at_horizon(systems, seen, horizon)[known[i] :, :, None]
         yield Ahead(here, own, after)
 
 

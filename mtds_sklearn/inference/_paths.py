@@ -3,7 +3,7 @@
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.inference._disturbance import drive_paths
+from mtds_sklearn.inference._disturbance import after, drive_paths
 from mtds_sklearn.inference._forecast import (
     Particles,
     Run,
@@ -22,9 +22,17 @@ def sample_paths(
 
 
 def sample_run(
-    run: Run, weighed: tuple, sequences: PackedSequences, n_samples: int, rng: np.random.RandomState
+    run: Run,
+    weighed: tuple,
+    sequences: PackedSequences,
+    n_samples: int,
+    rng: np.random.RandomState,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
-    """As `sample_paths`, from the states of the particles before the first row."""
+    """As `sample_paths`, from the states of the particles before the first row.
+
+    `weighed` and `before` as in `forecast_run`.
+    """
     n = len(sequences.labels)
     edges = np.cumsum(np.exp(weighed[0]), axis=1)
     uniform = rng.uniform(size=(n, n_samples)) * edges[:, -1:]
@@ -35,9 +43,9 @@ def sample_run(
     chosen = [np.take_along_axis(part, picks, axis=2) for part in run[:3]]
     yhat, _ = run_through(Run(*chosen, run.chart), sequences)
     variance = noise_variances(chosen[0], weighed[1])
-    std = np.sqrt(np.repeat(variance, np.diff(sequences.offsets), axis=0))
-    noise = std * rng.standard_normal(yhat.shape)
+    observed, offsets = after(sequences, before if run.chart.gain else None)
+    std = np.sqrt(np.repeat(variance, np.diff(offsets), axis=0))
+    noise = std * rng.standard_normal(std.shape)
     if run.chart.gain:
-        rows = (sequences.observed, sequences.offsets)
-        noise = drive_paths(noise, chosen[0], run.chart, rows)
-    return yhat + noise
+        noise = drive_paths(noise, chosen[0], run.chart, (observed, offsets))
+    return yhat + noise[-len(yhat) :]

@@ -59,13 +59,14 @@ def _turn(F, P, n, work):
 
 @njit(**JIT)
 def accumulated_variances(systems, noise, share, rows, out):
-    """Add to out[row, o] the share of C P C' of output o, from each evaluation.
+    """Add to out[row, o] the share of G P G' of output o, from each evaluation.
 
-    With systems = (A, K, C) and rows = (first_row, n_rows, observed), evaluation e pairs the system
-    A[e] (n, n), K[e] (n, p), C[e] (p, n), noise[e] (p,) variances, with the rows first_row[e] to
-    first_row[e] + n_rows[e] - 1 of observed (.., p); out (.., p).
+    With systems = (A, K, C, G) and rows = (first_row, n_rows, observed), evaluation e pairs the
+    system A[e] (n, n), K[e] (n, p), C[e] (p, n), noise[e] (p,) variances, with the rows
+    first_row[e] to first_row[e] + n_rows[e] - 1 of observed (.., p); out (.., p). G[e] (p, n) says
+    whose variance is wanted: C itself for the outputs of the row.
     """
-    A, K, C = systems
+    A, K, C, G = systems
     first_row, n_rows, observed = rows
     n, p = A.shape[1], C.shape[1]
     P, F, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
@@ -76,9 +77,9 @@ def accumulated_variances(systems, noise, share, rows, out):
             if not certain:
                 for o in range(p):
                     for i in range(n):
-                        if C[e, o, i] != 0.0:
+                        if G[e, o, i] != 0.0:
                             for j in range(n):
-                                out[row, o] += share[e] * C[e, o, i] * P[i, j] * C[e, o, j]
+                                out[row, o] += share[e] * G[e, o, i] * P[i, j] * G[e, o, j]
             elif _all_observed(observed, row):
                 continue
             for i in range(n):
