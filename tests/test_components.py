@@ -145,6 +145,19 @@ def test_measurements_do_not_hide_a_width(rng):
     assert total == pytest.approx(0.36, abs=0.05)
 
 
+def test_many_mixtures_at_once_are_what_each_is_alone(rng):
+    """Whatever their starts and the weights of sequences, and whichever has to take a step back."""
+    quadratics, _ = clusters(rng)
+    starts = [some_components(rng) for _ in range(6)]
+    weights = rng.uniform(0.0, 2.0, (6, len(quadratics.weights)))
+    together = Components(*(np.stack(parts) for parts in zip(*starts, strict=True)))
+    found = run_em(together, quadratics._replace(weights=weights), 25)
+    for r, (start, weight) in enumerate(zip(starts, weights, strict=True)):
+        alone = run_em(start, quadratics._replace(weights=weight), 25)
+        for one, each in zip(alone, found, strict=True):
+            assert_close(each[r], one, 1e-7)
+
+
 def test_the_evidence_rises(rng):
     quadratics, _ = clusters(rng)
     components, values = some_components(rng), []

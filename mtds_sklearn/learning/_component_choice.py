@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.cluster.vq import ClusterError, kmeans2
-from scipy.special import logsumexp
 
 from mtds_sklearn.learning._components import (
     Belongings,
@@ -19,6 +18,7 @@ from mtds_sklearn.learning._components import (
     belongings,
     em_step,
     holding,
+    log_sum,
     run_em,
     some_of,
     total_log_evidence,
@@ -33,6 +33,8 @@ N_FOLDS, FOLD_STEPS = 5, 15
 N_STARTS, FIRST_STEPS, START_STEPS = 10, 8, 30
 # Rounds in which quadratics are taken where the components say, and steps of EM in each.
 ROUNDS, ROUND_STEPS = 5, 15
+# Numbers that posteriors of mixtures that are learned at once may take.
+MOST_VALUES = 1_000_000
 # Gain of evidence, in standard errors over sequences, from which more components are used.
 LEAST_GAIN = 2.0
 
@@ -88,15 +90,11 @@ def best_number(quadratics: Quadratics) -> Components | None:
     for n in NUMBERS:
         if SEQUENCES_EACH * n > len(most) or failures == FAILURES:
             break
-        starts = (start_components(quadratics, n, seed) for seed in range(N_STARTS))
-        tried = [run_em(start, quadratics, FIRST_STEPS) for start in starts if start is not None]
-        if not tried:
+        starts = start_components(quadratics, n)
+        if starts is None:
             continue
-        evidence = [
-            total_log_evidence(belongings(components, quadratics), quadratics.weights)
-            for components in tried
-        ]
-        components = run_em(tried[int(np.argmax(evidence))], quadratics, START_STEPS)
+        first = _likeliest(starts, quadratics)
+        components = run_em(first, quadratics, START_STEPS)
         components = some_of(components, holding(components, quadratics.weights))
         gains = gains_left_out(components, quadratics)
         if _worth_it(gains - most):
@@ -110,24 +108,62 @@ def _worth_it(gains: np.ndarray) -> bool:
     return bool(gains.sum() > LEAST_GAIN * np.sqrt(len(gains)) * gains.std())
 
 
-def start_components(quadratics: Quadratics, n: int, seed: int) -> Components | None:
-    """Components at clusters of the posterior means under N(0, I) (k-means++)."""
+def _likeliest(starts: Components, quadratics: Quadratics) -> Components:
+    """The start of most evidence after a few steps, of those that `starts` has along an axis."""
+    tried, evidence = [], []
+    for part in _at_once(starts, quadratics):
+        tried.append(run_em(part, quadratics, FIRST_STEPS))
+        evidence.append(total_log_evidence(belongings(tried[-1], quadratics), quadratics.weights))
+    best = int(np.argmax(np.concatenate(evidence)))
+    return Components(*(np.concatenate(parts)[best] for parts in zip(*tried, strict=True)))
+
+
+def _at_once(mixtures: Components, quadratics: Quadratics) -> list[Components]:
+    """Mixtures along an axis, cut to parts whose posteriors do not take too much memory."""
+    n, k = len(quadratics.weights), mixtures.means.shape[-1]
+    size = max(1, MOST_VALUES // (n * mixtures.weights.shape[1] * max(k, 1) ** 2))
+    edges = range(size, len(mixtures.weights), size)
+    parts = (np.split(array, edges) for array in mixtures)
+    return [Components(*part) for part in zip(*parts, strict=True)]
+
+
+def start_components(quadratics: Quadratics, n: int) -> Components | None:
+    """Components at clusters of the posterior means under N(0, I), from several seeds (k-means++).
+
+    Along an axis in front; None if there are no such clusters.
+    """
     k = quadratics.pull.shape[-1]
     found = belongings(no_components(k), quadratics)
-    v = found.mean[:, 0]
-    if len(np.unique(v.round(6), axis=0)) < n:
+    labels = _clusterings(found.mean[:, 0], n)
+    if not labels:
         return None
-    try:
-        _, label = kmeans2(v, n, minit="++", missing="raise", rng=np.random.default_rng(seed))
-    except ClusterError:  # a cluster without points
-        return None
+    member = np.eye(n)[np.array(labels)]
+    member = np.concatenate([np.full((*member.shape[:2], 1), 0.1), member], axis=2)
     alike = Belongings(
-        np.log(np.maximum(np.column_stack([np.full(len(v), 0.1), np.eye(n)[label]]), 1e-9)),
+        np.log(np.maximum(member, 1e-9)),
         np.repeat(found.mean, 1 + n, axis=1),
         np.repeat(found.cov, 1 + n, axis=1),
     )
-    wide = Components(np.ones(1 + n), np.zeros((n, k)), np.tile(np.eye(k), (n, 1, 1)))
+    lead = (len(labels), n, k)
+    wide = Components(
+        np.ones((len(labels), 1 + n)), np.zeros(lead), np.ones(lead)[..., None] * np.eye(k)
+    )
     return em_step(wide, alike, quadratics.weights)
+
+
+def _clusterings(v: np.ndarray, n: int) -> list[np.ndarray]:
+    """Labels (n_sequences,) of n clusters of points v from several seeds, all different."""
+    if len(np.unique(v.round(6), axis=0)) < n:
+        return []
+    found = {}
+    for seed in range(N_STARTS if n > 1 else 1):
+        try:
+            _, label = kmeans2(v, n, minit="++", missing="raise", rng=np.random.default_rng(seed))
+        except ClusterError:  # a cluster without points
+            continue
+        _, first, again = np.unique(label, return_index=True, return_inverse=True)
+        found.setdefault(first[again].tobytes(), label)  # whatever the clusters are called
+    return list(found.values())
 
 
 def gains_left_out(components: Components, quadratics: Quadratics) -> np.ndarray:
@@ -135,14 +171,21 @@ def gains_left_out(components: Components, quadratics: Quadratics) -> np.ndarray
 
     Where components start is taken from all; what they hold is learned anew.
     """
-    gains = np.empty(len(quadratics.weights))
-    for fold in range(N_FOLDS):
-        held = np.arange(len(gains)) % N_FOLDS == fold
-        kept, left = (Quadratics(*(part[some] for part in quadratics)) for some in (~held, held))
-        learned = run_em(components, kept, FOLD_STEPS)
-        log_evidence = belongings(learned, left).log_evidence
-        alone = log_evidence[:, 0] - np.log(learned.weights[0])
-        gains[held] = left.weights * (logsumexp(log_evidence, axis=1) - alone)
+    n = len(quadratics.weights)
+    fold = np.arange(n) % N_FOLDS
+    gains = np.empty(n)
+    copies = Components(*(np.repeat(part[None], N_FOLDS, axis=0) for part in components))
+    first = 0
+    for part in _at_once(copies, quadratics):
+        folds = np.arange(first, first + len(part.weights))
+        kept = quadratics._replace(weights=quadratics.weights * (fold != folds[:, None]))
+        learned = run_em(part, kept, FOLD_STEPS)
+        log_evidence = belongings(learned, quadratics).log_evidence
+        alone = log_evidence[..., 0] - np.log(learned.weights[:, :1])
+        gained = quadratics.weights * (log_sum(log_evidence) - alone)
+        for f, row in zip(folds, gained, strict=True):
+            gains[fold == f] = row[fold == f]
+        first += len(folds)
     return gains
 
 

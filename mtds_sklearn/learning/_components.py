@@ -21,7 +21,6 @@ in their logarithm are lengthened while the evidence rises (Salakhutdinov & Rowe
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from mtds_sklearn.model._latent_prior import Components
 
@@ -71,76 +70,100 @@ class Belongings(NamedTuple):
 
 
 def belongings(components: Components, quadratics: Quadratics) -> Belongings:
-    """Evidence and posterior of every sequence under every component."""
+    """Evidence and posterior of every sequence under every component.
+
+    Arrays of components may have an axis in front: many mixtures at once. Results then have it too.
+    """
     k = quadratics.pull.shape[-1]
-    means = np.concatenate([np.zeros((1, k)), components.means])
-    factors = np.concatenate([np.eye(k)[None], components.factors])
+    lead = components.weights.shape[:-1]
+    means = np.concatenate([np.zeros((*lead, 1, k)), components.means], axis=-2)
+    base = np.broadcast_to(np.eye(k), (*lead, 1, k, k))
+    factors = np.concatenate([base, components.factors], axis=-3)
     inverse = np.linalg.inv(factors)
-    precisions = np.swapaxes(inverse, 1, 2) @ inverse
-    pulls = np.einsum("jab,jb->ja", precisions, means)
-    precision, pull = precisions + quadratics.stiffness, pulls + quadratics.pull
+    precisions = np.swapaxes(inverse, -1, -2) @ inverse
+    pulls = np.einsum("...jab,...jb->...ja", precisions, means)
+    precision = precisions[..., None, :, :, :] + quadratics.stiffness
+    pull = pulls[..., None, :, :] + quadratics.pull
     # Where a sequence is known to ten digits in one direction, rounding must not hide the others.
-    size = np.trace(precision, axis1=2, axis2=3)[..., None, None]
+    size = np.trace(precision, axis1=-2, axis2=-1)[..., None, None]
     precision = precision + ROUNDING * size * np.eye(k)
     cov = np.linalg.inv(precision)
-    mean = np.einsum("njab,njb->nja", cov, pull)
-    log_det = np.linalg.slogdet(precision)[1] + 2.0 * np.log(np.abs(np.linalg.det(factors)))
-    fit = np.sum(mean * pull, axis=2) - np.sum(means * pulls, axis=1) - log_det
-    log_evidence = np.log(components.weights) + quadratics.level + 0.5 * fit
+    mean = np.einsum("...ab,...b->...a", cov, pull)
+    own = np.sum(means * pulls, axis=-1) + 2.0 * np.log(np.abs(np.linalg.det(factors)))
+    fit = np.sum(mean * pull, axis=-1) - np.linalg.slogdet(precision)[1] - own[..., None, :]
+    log_evidence = np.log(components.weights)[..., None, :] + quadratics.level + 0.5 * fit
     return Belongings(log_evidence, mean, cov)
 
 
 def em_step(components: Components, found: Belongings, weights: np.ndarray) -> Components:
-    """The components that the sequences say, with the prior that the constants above describe."""
-    total = logsumexp(found.log_evidence, axis=1, keepdims=True)
-    share = np.exp(found.log_evidence - total) * weights[:, None]
-    base, share = share[:, 0].sum(), share[:, 1:]
-    count, mean, eye = share.sum(axis=0), found.mean[:, 1:], np.eye(components.means.shape[1])
+    """The components that the sequences say, with the prior that the constants above describe.
+
+    Many mixtures at once may each have weights (.., n_sequences) of their own.
+    """
+    total = log_sum(found.log_evidence)[..., None]
+    share = np.exp(found.log_evidence - total) * weights[..., None]
+    base, share = share[..., 0].sum(axis=-1, keepdims=True), share[..., 1:]
+    count, mean, k = share.sum(axis=-2), found.mean[..., 1:, :], components.means.shape[-1]
     # A posteriori N(m; 0, I) and the means of `count` sequences of covariance S.
-    covs = components.factors @ np.swapaxes(components.factors, 1, 2)
-    sums = np.einsum("nj,nja->ja", share, mean)
-    centre = np.linalg.solve(count[:, None, None] * eye + covs, sums[..., None])[..., 0]
-    gap = mean - centre
-    scatter = np.einsum("nj,njab->jab", share, found.cov[:, 1:])
-    scatter += np.einsum("nj,nja,njb->jab", share, gap, gap)
-    typical = scatter.sum(axis=0) / max(count.sum(), 1.0) + LEAST_STD**2 * eye
-    covs = (scatter + TIE_COUNT * typical) / (count + TIE_COUNT)[:, None, None]
-    shares = np.append(base + BASE_COUNT, count + SHARE_COUNT)
-    return Components(shares / shares.sum(), centre, _bounded_factors(covs))
+    covs = components.factors @ np.swapaxes(components.factors, -1, -2)
+    sums = np.einsum("...nj,...nja->...ja", share, mean)
+    known = count[..., None, None] * np.eye(k) + covs
+    centre = np.linalg.solve(known, sums[..., None])[..., 0]
+    gap = np.moveaxis(mean - centre[..., None, :, :], -3, -2)
+    scatter = np.einsum("...nj,...njab->...jab", share, found.cov[..., 1:, :, :])
+    scatter += np.swapaxes(gap, -1, -2) @ (np.swapaxes(share, -1, -2)[..., None] * gap)
+    whole = np.maximum(count.sum(axis=-1), 1.0)[..., None, None]
+    typical = scatter.sum(axis=-3) / whole + LEAST_STD**2 * np.eye(k)
+    covs = scatter + TIE_COUNT * typical[..., None, :, :]
+    covs /= (count + TIE_COUNT)[..., None, None]
+    shares = np.concatenate([base + BASE_COUNT, count + SHARE_COUNT], axis=-1)
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return Components(shares, centre, _bounded_factors(covs))
 
 
 def run_em(components: Components, quadratics: Quadratics, n_steps: int) -> Components:
-    """So many steps, each as long as the evidence rises by it."""
-    length, weights = 1.0, quadratics.weights
+    """So many steps, each as long as the evidence rises by it; of many mixtures at once, too."""
+    weights, length = quadratics.weights, np.ones(components.weights.shape[:-1])
     here = belongings(components, quadratics)
     for _ in range(n_steps):
         step = em_step(components, here, weights)
-        value = total_log_evidence(here, weights)
-        if len(step.means) == 0:
+        if step.means.shape[-2] == 0:
             return step
         longer = step._replace(factors=_beyond(components.factors, step.factors, length))
         there = belongings(longer, quadratics)
-        if length > 1.0 and not total_log_evidence(there, weights) > value:
-            length, longer, there = 1.0, step, belongings(step, quadratics)
-        components, here, length = longer, there, min(LENGTHEN * length, LONGEST)
+        rises = total_log_evidence(there, weights) > total_log_evidence(here, weights)
+        short = (length > 1.0) & ~rises
+        if np.any(short):
+            longer.factors[short] = step.factors[short]
+            again = belongings(Components(*(part[short] for part in step)), quadratics)
+            for part, new in zip(there, again, strict=True):
+                part[short] = new
+        length = np.minimum(LENGTHEN * np.where(short, 1.0, length), LONGEST)
+        components, here = longer, there
     return components
 
 
-def total_log_evidence(belongings: Belongings, weights: np.ndarray) -> float:
-    """Log evidence of all sequences, each as often as it counts."""
-    return float(logsumexp(belongings.log_evidence, axis=1) @ weights)
+def total_log_evidence(belongings: Belongings, weights: np.ndarray) -> np.ndarray:
+    """Log evidence (..) of all sequences, each as often as it counts."""
+    return np.sum(log_sum(belongings.log_evidence) * weights, axis=-1)
 
 
-def _beyond(old: np.ndarray, new: np.ndarray, length: float) -> np.ndarray:
+def log_sum(logs: np.ndarray) -> np.ndarray:
+    """Logarithm (..) of the sum of what has the logarithms (.., n)."""
+    top = logs.max(axis=-1, keepdims=True)
+    return top[..., 0] + np.log(np.exp(logs - top).sum(axis=-1))
+
+
+def _beyond(old: np.ndarray, new: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Factors so many times as far from the old covariances as the new ones, in their logarithm.
 
     With old = F F' and F^-1 new F^-T = U diag(e) U' these are F U diag(e^length) U' F'.
     """
     change = np.linalg.solve(old, new)
-    values, axes = np.linalg.eigh(change @ np.swapaxes(change, 1, 2))
-    values = np.clip(length * np.log(np.maximum(values, 1e-12)), -6.0, 6.0)
-    half = old @ (axes * np.exp(0.5 * values)[:, None])
-    return _bounded_factors(half @ np.swapaxes(half, 1, 2))
+    values, axes = np.linalg.eigh(change @ np.swapaxes(change, -1, -2))
+    values = length[..., None, None] * np.log(np.maximum(values, 1e-12))
+    half = old @ (axes * np.exp(0.5 * np.clip(values, -6.0, 6.0))[..., None, :])
+    return _bounded_factors(half @ np.swapaxes(half, -1, -2))
 
 
 def _bounded_factors(covs: np.ndarray) -> np.ndarray:
@@ -148,11 +171,11 @@ def _bounded_factors(covs: np.ndarray) -> np.ndarray:
 
     QR of a root, since squares of small standard deviations drown in the rounding of large ones.
     """
-    values, axes = np.linalg.eigh(0.5 * (covs + np.swapaxes(covs, 1, 2)))
-    roots = axes * np.sqrt(np.clip(values, LEAST_STD**2, MOST_STD**2))[:, None]
-    upper = np.linalg.qr(np.swapaxes(roots, 1, 2), mode="r")
-    signs = np.where(np.einsum("jaa->ja", upper) < 0.0, -1.0, 1.0)
-    return np.swapaxes(upper * signs[:, :, None], 1, 2)
+    values, axes = np.linalg.eigh(0.5 * (covs + np.swapaxes(covs, -1, -2)))
+    roots = axes * np.sqrt(np.clip(values, LEAST_STD**2, MOST_STD**2))[..., None, :]
+    upper = np.linalg.qr(np.swapaxes(roots, -1, -2), mode="r")
+    signs = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0.0, -1.0, 1.0)
+    return np.swapaxes(upper * signs[..., None], -1, -2)
 
 
 def holding(components: Components, weights: np.ndarray) -> np.ndarray:
@@ -175,7 +198,7 @@ def widened(components: Components, quadratics: Quadratics) -> Components:
     r_ij (S_j + stiffness^-1)^-1.
     """
     log_evidence = belongings(components, quadratics).log_evidence
-    share = np.exp(log_evidence - logsumexp(log_evidence, axis=1, keepdims=True))
+    share = np.exp(log_evidence - log_sum(log_evidence)[:, None])
     share = (share * quadratics.weights[:, None])[:, 1:]
     covs = components.factors @ np.swapaxes(components.factors, 1, 2)
     eye, stiffness = np.eye(covs.shape[1]), quadratics.stiffness
