@@ -10,7 +10,7 @@ from scipy import stats
 def modal_matrix(coordinates):
     """Block-diagonal A of modal chart coordinates, block by block from the definition."""
     n = len(coordinates)
-    A = np.zeros((n, n))
+    A = np.zeros((n, n), coordinates.dtype)
     for i in range(0, n - 1, 2):
         q = np.tanh(coordinates[i])
         p = np.tanh(coordinates[i + 1]) * (1 + q)
@@ -24,7 +24,7 @@ def modal_matrix(coordinates):
 
 def cayley_matrix(coordinates, n):
     """A = diag(tanh a) (I - S)(I + S)^-1 with S skew-symmetric, filled row by row."""
-    S = np.zeros((n, n))
+    S = np.zeros((n, n), coordinates.dtype)
     values = iter(coordinates[n:])
     for i in range(n):
         for j in range(i):
@@ -52,7 +52,7 @@ def simulate(psi, shape, inputs, outputs, observed):
     """Predicted outputs of one sequence and the state handed to the row after the last."""
     M = split(psi, shape)
     s = M["x0"].copy()
-    predicted = np.zeros_like(outputs, dtype=float)
+    predicted = np.zeros(outputs.shape, psi.dtype)
     for t in range(len(inputs)):
         x = s + M["B"] @ inputs[t]
         predicted[t] = M["C"] @ x + M["D"] @ inputs[t] + M["offset"]
@@ -112,14 +112,14 @@ def student_log_density(residuals, noise_std, dof, weights):
 
 
 def gauss_newton(psi, shape, inputs, outputs, observed, noise_std):
-    """Gradient of the log likelihood in psi, and its Gauss-Newton matrix, by finite differences.
+    """Gradient of the log likelihood in psi, and its Gauss-Newton matrix, by complex steps.
 
     The noise level is the last entry of psi: nothing but itself moves with it, and it has a Fisher
     information of 2 for every observed value.
     """
     rows = (inputs, outputs, observed)
-    gradient = finite_difference(lambda psi: log_likelihood(psi, shape, *rows, noise_std), psi)
-    J = finite_difference(lambda psi: simulate(psi, shape, *rows)[0][observed], psi)
+    gradient = complex_step(lambda psi: log_likelihood(psi, shape, *rows, noise_std), psi)
+    J = complex_step(lambda psi: simulate(psi, shape, *rows)[0][observed], psi)
     std = np.exp(psi[-1]) * np.broadcast_to(noise_std, observed.shape)[observed]
     normal = (J / std[:, None] ** 2).T @ J
     normal[-1, -1] += 2 * np.count_nonzero(observed)
@@ -167,6 +167,19 @@ def finite_difference(function, x, step=1e-6):
         down[i] -= step
         columns.append((np.asarray(function(up)) - np.asarray(function(down))) / (2 * step))
     return np.stack(columns, axis=-1)
+
+
+def complex_step(function, x, step=1e-30):
+    """Derivatives of an analytic function, exact but for rounding, stacked along the last axis.
+
+    f(x + ih) = f(x) + ih f'(x) - ..: nothing is subtracted (Squire & Trapp, SIAM Rev. 40, 1998).
+    """
+    columns = []
+    for i in range(len(x)):
+        point = x.astype(complex)
+        point[i] += 1j * step
+        columns.append(np.imag(function(point)) / step)
+    return np.stack(columns, axis=-1) if columns else np.zeros((*np.shape(function(x)), 0))
 
 
 def gauss_hermite_posterior(log_joint, dim, center, factor, n_nodes=60):

@@ -14,8 +14,8 @@ from mtds_sklearn.model._likelihood import (
     Evaluations,
     evaluations,
     predicted_outputs,
-    sensitivity_work,
     squared_residuals,
+    tangent_work,
 )
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
 
@@ -47,16 +47,13 @@ def climb(
     z = np.array(z, order="C")
     objective = np.empty(len(z))
     hessian = np.empty((len(z), z.shape[1], z.shape[1]))
-    setting = (
-        run.data, tuple(chart.shape), chart.gain, chart.active, chart.bounds,
-        family.noise_std**-2.0, max_steps, tol,
-    )  # fmt: skip
+    setting = (run.data, tuple(chart.shape), chart.gain, family.noise_std**-2.0, max_steps, tol)
 
     def some(part: slice) -> None:
         rows, found = (run.first_row[part], run.n_rows[part]), (objective[part], hessian[part])
         _latents.maximize_latent(z[part], bias, loadings, *rows, *setting, *found)
 
-    run_split(some, len(z), max_steps * sensitivity_work(run, chart))
+    run_split(some, len(z), max_steps * tangent_work(run, chart, z.shape[1]))
     return z, objective, hessian
 
 

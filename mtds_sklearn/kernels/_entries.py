@@ -112,23 +112,16 @@ def _find_columns(bounds, n_dynamic, table, spans):
 
 
 @njit(**JIT)
-def describe(active, bounds, shape, gain, shared):
-    """Entries of `active`, each with the column of its number if outputs are to share columns.
-
-    With a gain every entry but the noise's moves every state.
-    """
+def describe(active, bounds, shape, gain):
+    """Entries of `active`. With a gain every entry but the noise's moves every state."""
     n, p = shape[0], shape[2]
     n_active = active.shape[0]
     n_dynamic = bounds[7] if gain else bounds[3]
     table, spans = np.zeros((7, n_active), np.int64), np.zeros((5, p + 1), np.int64)
     _find_supports(active, bounds, shape, gain, table)
     _find_spans(active, bounds, shape, spans)
-    columns, n_groups = n_active, 1
-    for r in range(n_active):
-        table[COLUMN, r] = r
-    if not shared:
-        columns = _find_columns(bounds, n_dynamic, table, spans)
-        n_groups = 1 if gain else p
+    columns = _find_columns(bounds, n_dynamic, table, spans)
+    n_groups = 1 if gain else p
     width = n if gain else shape[3]
     columns = 3 * ((columns + 2) // 3)
     count = np.zeros(n_groups, np.int64)

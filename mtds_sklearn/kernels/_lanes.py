@@ -152,6 +152,21 @@ def fill(typing_context, value):
 
 
 @intrinsic
+def load_number(typing_context, array, index):
+    """Number `index` >= 0 of a one-dimensional array, in every lane."""
+
+    def generate(context, builder, signature, arguments):
+        array_type = signature.args[0]
+        struct = context.make_array(array_type)(context, builder, arguments[0])
+        if context.enable_boundscheck:
+            cgutils.do_boundscheck(context, builder, arguments[1], struct.nitems, 0)
+        place = builder.gep(struct.data, [arguments[1]], inbounds=True)
+        return _spread(context, builder, builder.load(place), array_type.dtype)
+
+    return lanes(array, types.intp), generate
+
+
+@intrinsic
 def choose(typing_context, condition, yes, no):
     """Lane by lane `yes` where `condition` > 0, else `no`."""
 

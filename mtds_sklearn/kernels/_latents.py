@@ -1,8 +1,8 @@
 """Levenberg-Marquardt on the latents of sequences, compiled by numba.
 
-Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_recursion`, active
-entries and their sums those of `_sensitivities`. Every lane climbs from a start of its own;
-when it has arrived, the next start takes its place, so that lanes are idle at the end only.
+Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_recursion`,
+derivatives in z those of `_tangents`. Every lane climbs from a start of its own; when it has
+arrived, the next start takes its place, so that lanes are idle at the end only.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,12 @@ from mtds_sklearn.kernels._lanes import (
     JIT,
     LANES,
     LEAF,
+    add,
     any_positive,
     choose,
     exp,
-    fill,
     load,
+    load_number,
     square_root,
     store,
 )
@@ -32,12 +33,14 @@ from mtds_sklearn.kernels._recursion import (
     load_rows,
     room,
 )
-from mtds_sklearn.kernels._sensitivities import (
-    begin_sensitivities,
-    block_rows,
+from mtds_sklearn.kernels._sensitivities import block_rows
+from mtds_sklearn.kernels._tangents import (
+    begin_tangents,
+    directions,
     place,
-    sensitivity_rows,
+    tangent_rows,
 )
+from mtds_sklearn.kernels._transitions import is_modal
 
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 0.01, 1e-9, 1e8
 
@@ -47,10 +50,6 @@ class Climb(NamedTuple):
 
     Attributes
     ----------
-    columns : int
-        Latent dimension, rounded up to a multiple of 3.
-    J : int
-        Jacobian of a block of values in z, `columns` for each.
     z, gradient, hessian, value : int
         Where each lane stands, and the objective and its derivatives there.
     trial, g, H, new : int
@@ -60,8 +59,6 @@ class Climb(NamedTuple):
     end : int
     """
 
-    columns: int
-    J: int
     z: int
     gradient: int
     hessian: int
@@ -76,11 +73,9 @@ class Climb(NamedTuple):
 
 
 @njit(**LEAF)
-def _climb_places(end, k, p):
-    """Places from `end` on."""
-    columns = 3 * ((k + 2) // 3)
+def _climb_places(z, columns):
+    """Places from `z` on; `columns` is that of the Jacobian."""
     pairs = columns * (columns + 1) // 2
-    z = end + p * block_rows(p) * columns
     gradient = z + columns
     hessian = gradient + columns
     value = hessian + pairs
@@ -90,9 +85,7 @@ def _climb_places(end, k, p):
     new = H + pairs
     factor = new + 1
     damping = factor + pairs
-    return Climb(
-        columns, end, z, gradient, hessian, value, trial, g, H, new, factor, damping, damping + 1
-    )
+    return Climb(z, gradient, hessian, value, trial, g, H, new, factor, damping, damping + 1)
 
 
 @njit(**INLINE)
@@ -102,72 +95,43 @@ def _pair(i, j):
 
 
 @njit(**LEAF)
-def _natural_parameters(W, at, to, bias, loadings):
+def _natural_parameters(W, at, to, bias, along):
     """psi <- bias + loadings z, at the points that are tried."""
-    for i in range(bias.shape[0]):
-        acc = fill(bias[i])
-        for a in range(loadings.shape[1]):
-            if loadings[i, a] != 0.0:
-                acc = acc + loadings[i, a] * load(W, to.trial + a)
+    for i in range(along.n_natural):
+        acc = load_number(bias, i)
+        for a in range(along.k):
+            acc = acc + load_number(along.slopes, a * along.n_natural + i) * load(W, to.trial + a)
         store(W, at.psi + i, acc)
 
 
 @njit(**LEAF)
-def _latent_jacobian(W, of, to, entries, loadings, count):
-    """J <- G loadings."""
-    for h in range(count):
-        G, J = of.G + h * entries.columns, to.J + h * to.columns
-        for a in range(to.columns):
-            store(W, J + a, 0.0)
-        for a in range(0, loadings.shape[1] - 1, 2):
-            first, second = fill(0.0), fill(0.0)
-            for r in range(entries.n_active):
-                g = load(W, G + r)
-                first = first + loadings[entries.table[NATURAL, r], a] * g
-                second = second + loadings[entries.table[NATURAL, r], a + 1] * g
-            store(W, J + a, first)
-            store(W, J + a + 1, second)
-        if loadings.shape[1] % 2 == 1:
-            a = loadings.shape[1] - 1
-            acc = fill(0.0)
-            for r in range(entries.n_active):
-                acc = acc + loadings[entries.table[NATURAL, r], a] * load(W, G + r)
-            store(W, J + a, acc)
-
-
-@njit(**LEAF)
-def _evaluate(W, at, of, to, shape, gain, entries, bounds, bias, loadings, longest):
+def _evaluate(W, at, of, to, shape, gain, along, bias, longest):
     """Objective, gradient and Gauss-Newton matrix at the points that are tried.
 
     new <- log p(y | z) - |z|^2 / 2 up to constants, g <- its gradient, H <- I + J' R^-1 J.
     """
-    k, p = loadings.shape[1], shape[2]
-    _natural_parameters(W, at, to, bias, loadings)
+    _natural_parameters(W, at, to, bias, along)
     begin(W, at, shape)
-    begin_sensitivities(W, of, entries, bounds, p)
+    begin_tangents(W, at, of, shape, along)
     for i in range(to.g, to.new):
         store(W, i, 0.0)
-    step = block_rows(p)
+    step = block_rows(shape[2])
     for t in range(0, longest, step):
-        count = sensitivity_rows(W, at, of, shape, gain, entries, bounds, t, min(t + step, longest))
-        _latent_jacobian(W, of, to, entries, loadings, count)
-        add_products(W, to.J, of.residual, to.columns, count, to.g, to.H)
-    log_level = load(W, at.level)
-    scale, seen = exp(-2.0 * log_level), load(W, of.seen)
-    weighted = fill(0.0)
-    for o in range(p):
-        weighted = weighted + scale * load(W, of.squares + o)
+        count = tangent_rows(W, at, of, shape, gain, along, t, min(t + step, longest))
+        add_products(W, of.J, of.residual, of.columns, count, to.g, to.H)
+    log_level, seen = load(W, at.level), load(W, of.seen)
+    scale = exp(-2.0 * log_level)
+    weighted = scale * load(W, of.squares)
     objective = -0.5 * weighted - seen * log_level
-    last = bias.shape[0] - 1
-    for a in range(k):
+    for a in range(along.k):
         z = load(W, to.trial + a)
         objective = objective - 0.5 * z * z
-        slope = loadings[last, a] * (weighted - seen)
-        store(W, to.g + a, scale * load(W, to.g + a) + slope - z)
+        level = load_number(along.slopes, a * along.n_natural + at.level)
+        store(W, to.g + a, scale * load(W, to.g + a) + level * (weighted - seen) - z)
         for b in range(a + 1):
-            noise = (2.0 * loadings[last, a] * loadings[last, b]) * seen
-            store(W, to.H + _pair(a, b), scale * load(W, to.H + _pair(a, b)) + noise)
-        store(W, to.H + _pair(a, a), load(W, to.H + _pair(a, a)) + 1.0)
+            noise = 2.0 * level * load_number(along.slopes, b * along.n_natural + at.level)
+            store(W, to.H + _pair(a, b), scale * load(W, to.H + _pair(a, b)) + noise * seen)
+        add(W, to.H + _pair(a, a), 1.0)
     store(W, to.new, objective)
 
 
@@ -276,18 +240,24 @@ def _collect(W, to, lanes, z, objective, hessian):
 
 
 @njit(**LEAF)
+def _longest(of, n_rows):
+    """Rows of the longest sequence that a lane has."""
+    most = 0
+    for h in range(LANES):
+        if of[h] >= 0:
+            most = max(most, n_rows[of[h]])
+    return most
+
+
+@njit(**LEAF)
 def _climb_all(
-    W, at, of, to, shape, gain, entries, bounds, bias, loadings, rows, precision, lanes, longest,
-    max_steps, tol, z, objective, hessian,
+    W, at, of, to, shape, gain, along, bias, rows, precision, lanes, longest, max_steps, tol,
+    z, objective, hessian,
 ):  # fmt: skip
     """Work until the queue is empty and every lane is idle."""
     _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest)
     while lanes[0].max() >= 0:
-        here = 0
-        for h in range(LANES):
-            if lanes[0][h] >= 0:
-                here = max(here, rows[1][lanes[0][h]])
-        _evaluate(W, at, of, to, shape, gain, entries, bounds, bias, loadings, here)
+        _evaluate(W, at, of, to, shape, gain, along, bias, _longest(lanes[0], rows[1]))
         _judge(W, to, lanes, max_steps, tol, at.work)
         accepted = load(W, at.work)
         if any_positive(accepted):
@@ -299,8 +269,8 @@ def _climb_all(
 
 @njit(**JIT)
 def maximize_latent(
-    z, bias, loadings, first_row, n_rows, data, shape, gain, active, bounds, precision,
-    max_steps, tol, objective, hessian,
+    z, bias, loadings, first_row, n_rows, data, shape, gain, precision, max_steps, tol,
+    objective, hessian,
 ):  # fmt: skip
     """Levenberg-Marquardt on log p(y | z) + log p(z), each evaluation from its own start z[e].
 
@@ -310,14 +280,14 @@ def maximize_latent(
     than tol.
     """
     longest = n_rows.max() if n_rows.shape[0] > 0 else 0
-    entries = describe(active, bounds, shape, gain, True)
-    at = layout(shape, longest, True)
-    of = place(at.end, entries, shape[2])
-    to = _climb_places(of.end, z.shape[1], shape[2])
+    at = layout(shape, longest, is_modal(shape))
+    along = directions(loadings, at)
+    of = place(at.end, z.shape[1], shape)
+    to = _climb_places(of.end, of.columns)
     W = room(to.end)
     lanes = (np.full(LANES, -1), np.zeros(LANES, np.int64), np.zeros(1, np.int64))
     rows = (first_row, n_rows, data)
     _climb_all(
-        W, at, of, to, shape, gain, entries, bounds, bias, loadings, rows, precision, lanes,
-        longest, max_steps, tol, z, objective, hessian,
+        W, at, of, to, shape, gain, along, bias, rows, precision, lanes, longest, max_steps, tol,
+        z, objective, hessian,
     )  # fmt: skip

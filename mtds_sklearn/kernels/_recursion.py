@@ -47,7 +47,12 @@ from mtds_sklearn.kernels._lanes import (
     load,
     store,
 )
-from mtds_sklearn.kernels._transitions import cayley_transition, modal_transition, n_transition
+from mtds_sklearn.kernels._transitions import (
+    cayley_transition,
+    is_modal,
+    modal_transition,
+    n_transition,
+)
 
 
 class Layout(NamedTuple):
@@ -109,7 +114,7 @@ def layout(shape, longest, with_tangents):
     A = level + 1
     tangents = A + n * block
     work = tangents + (n_chart * block * block if with_tangents else 0)
-    s = work + n * n + 1
+    s = work + n * n + n + 1
     x = s if m == 0 and block == 2 else s + n
     error = x + n
     yhat = error + p
@@ -134,8 +139,8 @@ def room(size):
 @njit(**LEAF)
 def begin(W, at, shape):
     """Fill A and its tangents, and s <- x0."""
-    n, block = shape[0], shape[3]
-    if block == 2 or n == 1:
+    n = shape[0]
+    if is_modal(shape):
         modal_transition(W, at, n)
     else:
         cayley_transition(W, at, n)

@@ -318,7 +318,7 @@ def gauss_newton_theta(
     observed value. With room for no matrix, normal (0, ..), only the gradient is computed, which
     takes a fraction of the time.
     """
-    entries = describe(active, bounds, shape, gain, False)
+    entries = describe(active, bounds, shape, gain)
     at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, True)
     to = place(at.end, entries, shape[2])
     W = room(to.end)

@@ -6,17 +6,39 @@ vector.
 
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import INLINE, LEAF, fill, load, square_root, store, tanh
+from mtds_sklearn.kernels._lanes import (
+    INLINE,
+    LEAF,
+    fill,
+    load,
+    load_number,
+    square_root,
+    store,
+    tanh,
+)
+from mtds_sklearn.kernels._matrices import times_vectors
 
 # Rounds the square root at a double pole, so that a block is smooth in its coordinates there.
 POLE_SMOOTHING = 1e-3
 
 
 @njit(**INLINE)
+def is_modal(shape):
+    """Whether A consists of blocks; one state is the same in both charts."""
+    return shape[3] == 2 or shape[0] == 1
+
+
+@njit(**INLINE)
+def row_width(shape):
+    """Entries of a row of A that are kept: those of its own block."""
+    return 2 if is_modal(shape) else shape[0]
+
+
+@njit(**INLINE)
 def n_transition(shape):
     """Number of chart coordinates of A."""
-    n, block = shape[0], shape[3]
-    return n if (block == 2 or n == 1) else n + n * (n - 1) // 2
+    n = shape[0]
+    return n if is_modal(shape) else n + n * (n - 1) // 2
 
 
 @njit(**INLINE)
@@ -92,8 +114,10 @@ def cayley_transition(W, at, n):
             store(W, M + j * n + i, fill(0.0) - load(W, r))
             r += 1
     _inverse_in_place(W, M, n)
+    scales = M + n * n
     for i in range(n):
         scale = tanh(load(W, at.psi + i))
+        store(W, scales + i, scale)
         for j in range(n):
             q = 2.0 * load(W, M + i * n + j) - (1.0 if i == j else 0.0)
             store(W, at.A + i * n + j, scale * q)
@@ -107,9 +131,54 @@ def cayley_transition(W, at, n):
     for i in range(n):
         for j in range(i):
             for h in range(n):
-                scale = -2.0 * tanh(load(W, at.psi + h))
+                scale = -2.0 * load(W, scales + h)
                 for g in range(n):
                     turn = load(W, M + h * n + i) * load(W, M + j * n + g)
                     turn = turn - load(W, M + h * n + j) * load(W, M + i * n + g)
                     store(W, to, scale * turn)
                     to += 1
+
+
+@njit(**LEAF)
+def modal_direction(W, at, n, slopes, first, to):
+    """to <- change of the blocks of A as the natural vector moves by slopes[first ..]."""
+    for i in range(n):
+        block = to + 4 * (i // 2)
+        entry = at.tangents + 4 * i
+        slope = load_number(slopes, first + i)
+        for h in range(4 if i // 2 < n // 2 else 1):
+            change = slope * load(W, entry + h)
+            store(W, block + h, change if i % 2 == 0 else load(W, block + h) + change)
+
+
+@njit(**LEAF)
+def cayley_direction(W, at, n, slopes, first, to, work):
+    """to <- change of A as the natural vector moves by slopes[first ..].
+
+    Just after `cayley_transition`, which leaves M and tanh a behind: with A = diag(tanh a) Q,
+
+        dA = diag((1 - tanh^2 a) da) Q - 2 diag(tanh a) M dS M.
+
+    `work`: room for 3 n^2.
+    """
+    M, scales = at.work, at.work + n * n
+    dS, turned, right = work, work + n * n, work + 2 * n * n
+    r = first + n
+    for i in range(n):
+        store(W, dS + i * n + i, 0.0)
+        for j in range(n):
+            store(W, turned + j * n + i, load(W, M + i * n + j))
+        for j in range(i):
+            slope = load_number(slopes, r)
+            store(W, dS + i * n + j, slope)
+            store(W, dS + j * n + i, fill(0.0) - slope)
+            r += 1
+    times_vectors(W, dS, n, n, turned, n, right)  # (dS M)'
+    times_vectors(W, right, n, n, M, n, to)
+    for i in range(n):
+        scale = load(W, scales + i)
+        stretch = load_number(slopes, first + i) * (1.0 - scale * scale)
+        for j in range(n):
+            q = 2.0 * load(W, M + i * n + j) - (1.0 if i == j else 0.0)
+            change = stretch * q - 2.0 * scale * load(W, to + i * n + j)
+            store(W, to + i * n + j, change)
