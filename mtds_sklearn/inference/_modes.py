@@ -10,12 +10,13 @@ import numpy as np
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _latents
+from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._likelihood import (
     Evaluations,
     evaluations,
     predicted_outputs,
+    row_work,
     squared_residuals,
-    tangent_work,
 )
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
 
@@ -53,8 +54,13 @@ def climb(
         rows, found = (run.first_row[part], run.n_rows[part]), (objective[part], hessian[part])
         _latents.maximize_latent(z[part], bias, loadings, *rows, *setting, *found)
 
-    run_split(some, len(z), max_steps * tangent_work(run, chart, z.shape[1]))
+    run_split(some, len(z), max_steps * run.n_rows.sum() * _tangent_work(chart, z.shape[1]))
     return z, objective, hessian
+
+
+def _tangent_work(chart: Chart, k: int) -> float:
+    """Multiplications of one row with its derivatives in k latents and their squares, roughly."""
+    return row_work(chart) * (1.0 + 2.0 * k) + chart.shape.n_outputs * k * k
 
 
 def inverse_factor(matrices: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mtds_sklearn.kernels._entries import NATURAL, describe
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,

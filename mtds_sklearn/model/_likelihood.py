@@ -297,9 +297,3 @@ def sensitivity_work(run: Evaluations, chart: Chart) -> float:
     n_active = len(chart.active)
     row = row_work(chart) + n_active * (2.0 * chart.shape.block + chart.shape.n_outputs * n_active)
     return float(run.n_rows.sum()) * row
-
-
-def tangent_work(run: Evaluations, chart: Chart, k: int) -> float:
-    """Multiplications of derivatives in k latents of all evaluations and their squares, roughly."""
-    row = row_work(chart) * (1.0 + 2.0 * k) + chart.shape.n_outputs * k * k
-    return float(run.n_rows.sum()) * row
