@@ -1,9 +1,12 @@
 """`sample_y` and `sample_sequences`: samples agree with the forecasts they are samples of."""
 
+from copy import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 
 from mtds_sklearn import MTLDSRegressor, mask_future
 from mtds_sklearn.datasets import make_oscillators
@@ -149,6 +152,19 @@ def test_draws_of_the_prior_have_the_moments_of_a_forecast_without_context(model
     y, _ = model.sample_sequences(X, N_SAMPLES, random_state=0)
     mean, std = model.predict(X, groups=np.full(N_STEPS, 999), return_std=True)
     assert_moments(y.T, mean, std)
+
+
+def test_new_sequences_have_noise_levels_of_their_own(model, data):
+    """Each value is then Student t around the course of its sequence."""
+    levels = copy(model)
+    levels.task_map_ = model.task_map_._replace(noise_dof=3.0)
+    paths, z = levels.sample_sequences(data.X[:3], N_SAMPLES, random_state=0)
+    course, _ = levels.sample_sequences(data.X[:3], z=z)
+    standard = (paths - course) / model.noise_std_
+    assert stats.kstest(standard[:, 0], stats.t(3.0).cdf).pvalue > 0.05
+    assert stats.kstest(standard[:, 0], stats.norm.cdf).pvalue < 1e-6
+    # One level for all rows of a sequence.
+    assert stats.spearmanr(np.abs(standard[:, 0]), np.abs(standard[:, 2])).statistic > 0.1
 
 
 @pytest.mark.parametrize("shape", [(2,), (4, 3), (2, 2, 2)])

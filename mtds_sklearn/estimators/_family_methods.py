@@ -18,6 +18,7 @@ from mtds_sklearn.estimators._known_family import (
 )
 from mtds_sklearn.estimators._sequence_posterior import SequencePosterior, Setting
 from mtds_sklearn.inference._forecast import forecast_rows
+from mtds_sklearn.inference._levels import with_new_levels
 from mtds_sklearn.inference._online import start_online
 from mtds_sklearn.inference._paths import sample_paths
 from mtds_sklearn.model._latent_prior import latents_from_normal
@@ -163,7 +164,8 @@ class FamilyMethods:
         if given:
             paths = forecast_rows(scaled, particles, np.empty(0), None).mean[..., None]
         else:
-            paths = sample_paths(scaled, particles, 1, rng)
+            psi = with_new_levels(particles.psi, self.task_map_, rng)
+            paths = sample_paths(scaled, particles._replace(psi=psi), 1, rng)
         y = outputs_in_units(paths, self._units_)
         y = y.reshape(len(z), -1, self.n_outputs_)
         return (y[..., 0] if self._y_ndim_ == 1 else y), z

@@ -50,3 +50,13 @@ def draw_levels(psi: np.ndarray, total: np.ndarray, count: np.ndarray, dof: floa
     psi = psi.copy()
     psi[:, -1] = 0.5 * np.log((dof + total) / chi2)
     return psi
+
+
+def with_new_levels(psi: np.ndarray, family: Family, rng: np.random.RandomState) -> np.ndarray:
+    """Natural parameters (..., n_natural) with levels of sequences of which nothing is observed."""
+    if np.isinf(family.noise_dof):
+        return psi
+    psi = psi.copy()
+    chi2 = rng.chisquare(family.noise_dof, size=psi.shape[:-1])
+    psi[..., -1] = 0.5 * np.log(family.noise_dof / chi2)
+    return psi
