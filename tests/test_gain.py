@@ -7,8 +7,9 @@ from small_families import draw_sequences, make_family, make_rows, pack
 from mtds_sklearn._sequences import frozen
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._draws import make_draws
-from mtds_sklearn.inference._forecast import forecast_rows, posterior_particles
+from mtds_sklearn.inference._forecast import forecast_rows, forecast_run, posterior_particles
 from mtds_sklearn.inference._horizon import forecast_at_horizon
+from mtds_sklearn.inference._online import extend, start_online
 from mtds_sklearn.learning._disturbance import Candidate, is_worth_it, learn_rest
 from mtds_sklearn.learning._gain import (
     disturbance_of,
@@ -229,17 +230,52 @@ def test_forecasts_of_the_rest_do_not_see_it(rng):
     assert moved[0] != densities[0]
 
 
+def one_gain(rng, n_rows, gain, spread):
+    """A family whose gain alone varies, and a sequence of its mean."""
+    chart = make_chart(Shape(1, 0, 1, 2), np.ones((1, 1)), ("A", "x0", "K"), gain=True)
+    loadings = np.array([[0.0], [0.0], [spread]])
+    family = Family(chart, loadings, np.array([1.5, 1.0, gain]), np.array([0.1]), np.ones(3))
+    outputs, state = np.empty(n_rows), 1.0
+    for t, shock in enumerate(0.1 * rng.standard_normal(n_rows)):
+        outputs[t] = state + shock
+        state = np.tanh(1.5) * state + gain * shock
+    return family, pack(np.zeros((n_rows, 0)), outputs, (n_rows,))
+
+
+def rows_of_one(sequences, first, last):
+    return pack(np.zeros((last - first, 0)), sequences.outputs[first:last], (last - first,))
+
+
+def test_particles_that_run_away_have_no_part_in_forecasts(rng):
+    """A - K C is unstable for one z in fifteen, whose particles no row calls back."""
+    family, sequences = one_gain(rng, 300, gain=1.6, spread=0.2)
+    online = start_online(rows_of_one(sequences, 0, 5), family, make_draws(1, 0))[0]
+    hidden, farthest = pack(np.zeros((2, 0)), np.full(2, np.nan), (2,)), 0.0
+    for t in range(5, 300):
+        online = extend(online, family, make_draws(1, 0), rows_of_one(sequences, t, t + 1))
+        farthest = max(farthest, np.ptp(online.run.state))
+        weighed = (online.log_weights[None], family.noise_std[None])
+        found = forecast_run(online.run, weighed, hidden, np.array([0.05, 0.95]), None)
+        quantiles = (found.quantiles - found.mean[..., None]) / found.std[..., None]
+        np.testing.assert_allclose(quantiles, np.tile([-1.645, 1.645], (2, 1, 1)), atol=0.05)
+    assert farthest > 1e6
+
+
+def test_thousands_of_rows_at_once_are_as_good_as_one_by_one(rng):
+    """Particles whose innovations overflow weigh nothing."""
+    family, sequences = one_gain(rng, 3000, gain=0.6, spread=-0.8)
+    draws = make_draws(1, 0)
+    online = start_online(rows_of_one(sequences, 0, 5), family, draws)[0]
+    online = extend(online, family, draws, rows_of_one(sequences, 5, 3000))
+    assert online.log_evidence == pytest.approx(infer(sequences, family, draws).log_evidence[0])
+    assert np.isfinite(online.run.state).all()
+
+
 def test_where_innovations_grow_without_bound_nothing_breaks(rng):
     """A - K C is unstable for one z in six: after a thousand rows its squares would overflow."""
-    chart = make_chart(Shape(1, 0, 1, 2), np.ones((1, 1)), ("A", "x0", "K"), gain=True)
-    loadings = np.array([[0.0], [0.0], [-0.8]])
-    family = Family(chart, loadings, np.array([1.5, 1.0, 0.6]), np.array([0.1]), np.ones(3))
+    family, sequences = one_gain(rng, 1000, gain=0.6, spread=-0.8)
+    chart = family.chart
     assert not forgets(family, np.array([[1.0]]))
-    outputs, state = np.empty(1000), 1.0
-    for t, shock in enumerate(0.1 * rng.standard_normal(1000)):
-        outputs[t] = state + shock
-        state = np.tanh(1.5) * state + 0.6 * shock
-    sequences = pack(np.zeros((1000, 0)), outputs, (1000,))
     draws = make_draws(1, 0)
     posterior = infer(sequences, family, draws)
     assert abs(np.exp(posterior.log_weights[0]) @ posterior.z[0, :, 0]) < 0.2

@@ -19,13 +19,15 @@ from mtds_sklearn.inference._target import particle_parameters, particle_transit
 from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import kind_slices
-from mtds_sklearn.model._likelihood import LOG_2PI
+from mtds_sklearn.model._likelihood import LOG_2PI, MOST_SQUARED
 from mtds_sklearn.model._task_map import Family
 
 # Values (row, output, particle) of all sequences that are held at a time.
 CHUNK_VALUES = 1_000_000
 # Nodes that the particles of a row are gathered on before quantiles are solved for.
 MAX_NODES = 512
+# Particles of a smaller weight have no part in quantiles: they may be anywhere.
+LEAST_WEIGHT = 1e-12
 
 
 class Forecast(NamedTuple):
@@ -124,6 +126,10 @@ def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = 
         (sequences.inputs, sequences.outputs, sequences.observed), tuple(shape), run.chart.gain,
         yhat,
     )  # fmt: skip
+    if run.chart.gain:  # innovations that are fed back may grow without bound
+        most = MOST_SQUARED**0.5
+        for values in (yhat, state):  # NaN, which infinities leave, is none of the smaller numbers
+            np.fmax(np.fmin(values, most, out=values), -most, out=values)
     return yhat, run._replace(state=state)
 
 
@@ -273,8 +279,10 @@ def _quantiles(yhat, weights, variance, levels) -> np.ndarray:
     if out.size:
         levels = np.ascontiguousarray(levels, dtype=np.float64)
         own = np.ascontiguousarray(np.broadcast_to(weights, (len(yhat), weights.shape[1])))
+        top = np.take_along_axis(yhat, own.argmax(axis=1)[:, None, None], axis=2)
+        centres = np.where(own[:, None] > LEAST_WEIGHT, yhat, top)
         _particles.mixture_quantiles(
-            yhat, np.sqrt(variance), own, levels, ndtri(levels), MAX_NODES, out
+            centres, np.sqrt(variance), own, levels, ndtri(levels), MAX_NODES, out
         )
     return out
 
