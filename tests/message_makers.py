@@ -57,6 +57,17 @@ def posterior():
     return family().sequence_posterior(**rows())[2]
 
 
+@cache
+def named_posterior():
+    X = with_index("patient", "minute")
+    model = MTLDSRegressor(1, 1, n_init=1, disturbance="none", random_state=0).fit(X, rows()["y"])
+    return model.sequence_posterior(X, rows()["y"])["p2"]
+
+
+def swapped_inputs() -> pd.DataFrame:
+    return with_index("patient", "minute").iloc[:2][["weight", "dose"]]
+
+
 def copied(model):
     return pickle.loads(pickle.dumps(model))
 

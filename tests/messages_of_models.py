@@ -8,12 +8,14 @@ from message_makers import (
     fit,
     inputs_begin_to_move,
     known_rows,
+    named_posterior,
     pooled,
     posterior,
     predict,
     rows,
     single,
     strange_sequences,
+    swapped_inputs,
     swapped_outputs,
     thin_posterior,
     warm,
@@ -234,6 +236,24 @@ MESSAGES = {
         lambda: posterior().update(np.zeros((2, 2)), np.zeros(3)),
         ValueError,
         "SequencePosterior.update: y needs 2 rows of 1 outputs, got shape (3,)",
+    ),
+    "new rows with inputs in another order": (
+        lambda: named_posterior().update(swapped_inputs(), np.zeros(2)),
+        ValueError,
+        "SequencePosterior.update: u needs the inputs seen in fit, in their order, ['dose', "
+        "'weight']; got ['weight', 'dose']",
+    ),
+    "a new row with inputs in another order": (
+        lambda: named_posterior().update(swapped_inputs().iloc[0], 0.0),
+        ValueError,
+        "SequencePosterior.update: u needs the inputs seen in fit, in their order, ['dose', "
+        "'weight']; got ['weight', 'dose']",
+    ),
+    "rows to come with inputs in another order": (
+        lambda: named_posterior().predict(swapped_inputs()),
+        ValueError,
+        "SequencePosterior.predict: U needs the inputs seen in fit, in their order, ['dose', "
+        "'weight']; got ['weight', 'dose']",
     ),
     "new rows with gaps in the inputs": (
         lambda: posterior().update([0.0, np.nan], 1.0),

@@ -22,6 +22,7 @@ __all__ = [
     "check_horizon",
     "check_inputs",
     "check_levels",
+    "check_names",
     "check_targets",
     "count_rows",
     "names_of",
@@ -87,11 +88,7 @@ def check_targets(
         raise ValueError(
             f"{who}: {name} needs the {n_outputs} outputs seen in fit, got {n_given} outputs"
         )
-    given = names_of(y)
-    if names and given and names != given:
-        raise ValueError(
-            f"{who}: {name} needs the outputs seen in fit, in their order, {names}; got {given}"
-        )
+    check_names(y, names, name=name, what="outputs", who=who)
     n_infinite = np.count_nonzero(np.isinf(targets))
     if n_infinite:
         raise ValueError(
@@ -105,6 +102,26 @@ def names_of(y: ArrayLike) -> list[str] | None:
     """Names of the outputs of a table; None where they are not strings, or y is no table."""
     names = list(getattr(y, "columns", []))
     return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_names(
+    values: ArrayLike, names: list[str] | None, *, name: str, what: str, who: str
+) -> None:
+    """Refuse a table with other columns than in `fit`, or a row of one in another order.
+
+    Raises
+    ------
+    ValueError
+        If both have names, and not the same.
+    """
+    given = names_of(values)
+    if names and given is None and hasattr(values, "iloc") and values.ndim == 1:
+        labels = values.index.tolist()
+        given = labels if set(labels) == set(names) else None
+    if names and given and names != given:
+        raise ValueError(
+            f"{who}: {name} needs the {what} seen in fit, in their order, {names}; got {given}"
+        )
 
 
 def check_inputs(estimator, X: ArrayLike, *, who: str, **options: bool) -> np.ndarray:

@@ -60,7 +60,8 @@ class FamilyMethods:
         check_is_fitted(self)
         packed = self._pack_known(X, y, groups, times, name="y")
         known = self._known_family()
-        setting, labels = Setting(known, self._y_ndim_), packed.labels.tolist()
+        names = (list(getattr(self, "feature_names_in_", [])), self._y_names_)
+        setting, labels = Setting(known, self._y_ndim_, *names), packed.labels.tolist()
         with one_blas_thread():
             scaled = standardize(packed, known.units)
             parts = start_online(scaled, known.family, known.draws())

@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from mtds_sklearn._sequences import PackedSequences, frozen, pack_sequences
 from mtds_sklearn._transforms import check_domain
-from mtds_sklearn.estimators._checks import check_count, check_levels
+from mtds_sklearn.estimators._checks import check_count, check_levels, check_names
 from mtds_sklearn.estimators._fitting import (
     density_shift,
     forecast_in_units,
@@ -25,10 +25,15 @@ from mtds_sklearn.inference._paths import sample_run
 
 
 class Setting(NamedTuple):
-    """What all posteriors of one fitted estimator share; `y_ndim` is that of the y seen in fit."""
+    """What all posteriors of one fitted estimator share.
+
+    `y_ndim` is that of the y seen in fit; names are empty or None where there were none.
+    """
 
     known: KnownFamily
     y_ndim: int
+    input_names: list[str]
+    output_names: list[str] | None
 
 
 class SequencePosterior:
@@ -140,8 +145,8 @@ class SequencePosterior:
         Raises
         ------
         ValueError
-            If the numbers of rows, inputs or outputs do not fit, or a value of `y` is outside the
-            domain of the `y_transform`.
+            If the numbers of rows, inputs or outputs or the names of columns do not fit, or a value
+            of `y` is outside the domain of the `y_transform`.
         """
         known = self._setting.known
         rows = standardize(self._pack(u, y, "update"), known.units)
@@ -170,7 +175,8 @@ class SequencePosterior:
         Raises
         ------
         ValueError
-            If `U` has another number of inputs, or a level is not between 0 and 1.
+            If `U` has another number of inputs or other names than in `fit`, or a level is not
+            between 0 and 1.
         """
         levels = check_levels(quantiles, who="SequencePosterior.predict")
         forecast = self._forecast(self._pack(U, None, "predict"), levels, None)
@@ -200,7 +206,7 @@ class SequencePosterior:
         Raises
         ------
         ValueError
-            If the numbers of rows, inputs or outputs do not fit.
+            If the numbers of rows, inputs or outputs or the names of columns do not fit.
         """
         rows = self._pack(U, y, "log_density")
         targets = np.where(rows.observed, rows.outputs, np.nan)
@@ -228,7 +234,8 @@ class SequencePosterior:
         Raises
         ------
         ValueError
-            If `U` has another number of inputs, or `n_samples` is no number of paths.
+            If `U` has another number of inputs or other names than in `fit`, or `n_samples` is no
+            number of paths.
         """
         n_samples = check_count(n_samples, name="n_samples", who="SequencePosterior.sample")
         units, rng = self._setting.known.units, check_random_state(random_state)
@@ -267,6 +274,9 @@ class SequencePosterior:
         n_inputs = len(self._setting.known.units.used)
         n_outputs = len(self._setting.known.units.scaling.output_mean)
         who = f"SequencePosterior.{method}"
+        names = (self._setting.input_names, self._setting.output_names)
+        check_names(u, names[0], name="u" if method == "update" else "U", what="inputs", who=who)
+        check_names(y, names[1], name="y", what="outputs", who=who)
         inputs = np.asarray(u, dtype=np.float64)
         if inputs.ndim == 1 and y is not None:
             inputs = inputs.reshape(1, -1)
