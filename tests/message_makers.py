@@ -68,6 +68,10 @@ def swapped_inputs() -> pd.DataFrame:
     return with_index("patient", "minute").iloc[:2][["weight", "dose"]]
 
 
+def reversed_outputs() -> pd.Series:
+    return pd.Series(rows()["y"], index=with_index("patient", "minute").index)[::-1]
+
+
 def copied(model):
     return pickle.loads(pickle.dumps(model))
 

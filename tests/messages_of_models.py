@@ -12,6 +12,7 @@ from message_makers import (
     pooled,
     posterior,
     predict,
+    reversed_outputs,
     rows,
     single,
     strange_sequences,
@@ -60,6 +61,31 @@ MESSAGES = {
         ValueError,
         "PooledLDS: y_context needs the outputs seen in fit, in their order, ['pressure', "
         "'index']; got ['index', 'pressure']",
+    ),
+    "rows of y in another order than those of X": (
+        lambda: fit(X=with_index("patient", "minute"), y=reversed_outputs()),
+        UserWarning,
+        "PooledLDS: the row indexes of X and y hold the same labels in another order (48 of 48 "
+        "rows differ), and rows are matched by position. If one of them was sorted or shuffled, "
+        "the other needs the same",
+    ),
+    "rows of the context in another order": (
+        lambda: fit(X=with_index("patient", "minute")).predict(
+            with_index("patient", "minute"), y_context=reversed_outputs()
+        ),
+        UserWarning,
+        "PooledLDS: the row indexes of X and y_context hold the same labels in another order (48 "
+        "of 48 rows differ), and rows are matched by position. If one of them was sorted or "
+        "shuffled, the other needs the same",
+    ),
+    "rows to score in another order": (
+        lambda: fit(X=with_index("patient", "minute")).score(
+            with_index("patient", "minute"), reversed_outputs()
+        ),
+        UserWarning,
+        "PooledLDS.score: the row indexes of X and y hold the same labels in another order (48 "
+        "of 48 rows differ), and rows are matched by position. If one of them was sorted or "
+        "shuffled, the other needs the same",
     ),
     "context in other units": (
         lambda: predict(y_context=1000.0 + TIMES),

@@ -35,6 +35,7 @@ from mtds_sklearn.estimators._checks import (
     check_levels,
     check_targets,
     names_of,
+    warn_if_reordered,
 )
 from mtds_sklearn.estimators._memory_of_rows import (
     RowMemory,
@@ -162,6 +163,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         """
         self._validate_params()
         inputs, targets, header = self._check_new_data(X, y)
+        warn_if_reordered(X, y=y, groups=groups, times=times, who=type(self).__name__)
         labels, times = resolve_rows(X, groups, times, who=type(self).__name__)
         sequences = self._pack(inputs, targets, labels, times, needs_observation=True)
         memory = remember(sequences, times, targets, type(self).__name__)
@@ -277,6 +279,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         check_is_fitted(self)
         horizon = check_horizon(horizon, who=type(self).__name__)
         context = self._pack_known(X, y_context, groups, times, name="y_context")
+        warn_if_reordered(X, y=y, who=type(self).__name__)
         targets = self._check_outputs(y, n_rows=len(context.inputs), name="y")
         forecast = self._forecast(
             context, levels=np.empty(0), horizon=horizon, targets=targets[context.row_order]
@@ -344,6 +347,8 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
     ) -> PackedSequences:
         """Pack what the user hands to a fitted estimator, who calls `y` by `name`."""
         inputs = check_inputs(self, X, who=type(self).__name__, reset=False)
+        columns = {name: y, "groups": groups, "times": times}
+        warn_if_reordered(X, **columns, who=type(self).__name__)
         if y is None and name == "y_context":
             outputs = np.full((len(inputs), self.n_outputs_), np.nan)
         else:

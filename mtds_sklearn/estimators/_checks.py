@@ -13,6 +13,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples as count_rows
 from sklearn.utils.validation import validate_data
 
+from mtds_sklearn._warnings import warn_caller
+
 __all__ = [
     "HasMethods",
     "Interval",
@@ -27,6 +29,7 @@ __all__ = [
     "count_rows",
     "names_of",
     "take_rows",
+    "warn_if_reordered",
 ]
 
 
@@ -243,6 +246,25 @@ def check_horizon(horizon: int | None, *, who: str) -> int | None:
     if isinstance(horizon, bool) or not isinstance(horizon, Integral) or horizon < 1:
         raise ValueError(f"{who}: horizon must be None or an integer >= 1, got {horizon!r}")
     return int(horizon)
+
+
+def warn_if_reordered(X: ArrayLike, *, who: str, **columns: ArrayLike) -> None:
+    """Warn of columns whose row index is that of a DataFrame X in another order.
+
+    Rows are matched by position, so that one of the two was sorted, or shuffled, without the other.
+    """
+    index = X.index if hasattr(X, "iloc") else None
+    for name, column in columns.items():
+        other = column.index if hasattr(column, "iloc") else None
+        if index is None or other is None or len(other) != len(index) or other.equals(index):
+            continue
+        if set(other) == set(index):
+            n_moved = np.count_nonzero(other.to_numpy() != index.to_numpy())
+            warn_caller(
+                f"{who}: the row indexes of X and {name} hold the same labels in another order "
+                f"({n_moved} of {len(index)} rows differ), and rows are matched by position. If "
+                "one of them was sorted or shuffled, the other needs the same"
+            )
 
 
 def check_count(count: int, *, name: str, who: str) -> int:

@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from mtds_sklearn._transforms import check_domain
-from mtds_sklearn.estimators._checks import as_columns, check_targets
+from mtds_sklearn.estimators._checks import as_columns, check_targets, warn_if_reordered
 from mtds_sklearn.estimators._weights import check_weight
 
 _ROW_METADATA = {"groups": True, "times": True}
@@ -116,6 +116,7 @@ class SequenceRegressorMixin(RegressorMixin):
         who = f"{type(self).__name__}.score"
         shape = {"n_rows": len(mean), "n_outputs": mean.shape[1], "names": self._y_names_}
         shape["who"] = who
+        warn_if_reordered(X, y=y, who=who)
         targets = as_columns(check_targets(y, **shape))
         check_domain(getattr(self, "y_transform_", None), targets, name="y", who=who)
         observed = ~np.isnan(targets)
