@@ -47,9 +47,9 @@ MESSAGES = {
         lambda: predict(times=TIMES + 2),
         ValueError,
         "PooledLDS needs each sequence from its first row; sequence 0 began at time 0 when it "
-        "was learned and begins at 2 here (4 of 4 known sequences differ). What is another "
-        "sequence needs another label; cross-validation must not cut sequences (GroupKFold, "
-        "PrefixSplit)",
+        "was learned and begins at 2 here (4 of 4 known sequences differ). Rows to come go below "
+        "the known ones, with NaN in y_context; what is another sequence needs another label; "
+        "cross-validation must not cut sequences (GroupKFold, PrefixSplit)",
     ),
     "context of other outputs": (
         lambda: predict(y_context=np.zeros((48, 2))),

@@ -73,8 +73,9 @@ def check_starts(memory: RowMemory, sequences: PackedSequences, times: Any, who:
         raise ValueError(
             f"{who} needs each sequence from its first row; sequence {show(label)} began at time "
             f"{show(memory.starts[label])} when it was learned and begins at {show(now[label])} "
-            f"here ({len(moved)} of {len(known)} known sequences differ). What is another sequence "
-            "needs another label; cross-validation must not cut sequences (GroupKFold, PrefixSplit)"
+            f"here ({len(moved)} of {len(known)} known sequences differ). Rows to come go below "
+            "the known ones, with NaN in y_context; what is another sequence needs another label; "
+            "cross-validation must not cut sequences (GroupKFold, PrefixSplit)"
         )
 
 
