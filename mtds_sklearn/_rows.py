@@ -7,12 +7,15 @@ of a DataFrame). Here they become plain whole numbers; nothing else in the packa
 import datetime
 import operator
 import warnings
+from collections import defaultdict
+from itertools import chain, count
 from numbers import Number, Real
 from typing import Any, NoReturn
 
 import numpy as np
 
 _LARGEST_EXACT_FLOAT = 2.0**53
+ROWS_AT_ONCE = 65536
 
 # A hint where labels are missing, whose owner may well have passed them to a search.
 ROUTING = (
@@ -80,14 +83,15 @@ def number_labels(column: np.ndarray, who: str) -> tuple[np.ndarray, np.ndarray]
     TypeError
         If labels cannot be hashed.
     """
-    # Hashing, unlike sorting, works for any mixture of labels; no step here loops in Python.
-    rows = column.tolist()
+    # Hashing, unlike sorting, works for any mixture of labels; a new one gets the next number. Only
+    # some rows at a time are Python objects, which take five times the room.
+    number_of: dict = defaultdict(count().__next__)
+    starts = range(0, len(column), ROWS_AT_ONCE)
+    rows = chain.from_iterable(column[first : first + ROWS_AT_ONCE].tolist() for first in starts)
     try:
-        number_of = dict.fromkeys(rows)
+        numbers = np.fromiter(map(number_of.__getitem__, rows), np.int64, count=len(column))
     except TypeError as error:
         raise TypeError(f"{who}: groups must hold hashable labels ({error}).") from None
-    number_of = dict(zip(number_of, range(len(number_of)), strict=True))
-    numbers = np.fromiter(map(number_of.__getitem__, rows), dtype=np.int64, count=len(rows))
     if column.dtype.kind == "O":
         labels = np.fromiter(number_of, dtype=object, count=len(number_of))
     else:
@@ -131,7 +135,7 @@ def number_times(column: np.ndarray, who: str) -> np.ndarray:
         whole = (times == np.rint(times)) & (np.abs(times) < _LARGEST_EXACT_FLOAT)
         if not whole.all():
             _reject_times(column, ~whole, who)
-    return times.astype(np.int64)
+    return times.astype(np.int64, copy=False)
 
 
 def _from_objects(column: np.ndarray, who: str) -> np.ndarray:
@@ -224,14 +228,15 @@ def check_steps(
         If a sequence has a time twice, or a gap.
     """
     grid = _calendar_grid(times[row_order], offsets)
-    steps = np.diff(grid.astype(np.int64))
+    steps = np.diff(grid.view(np.int64))
     within = np.ones(len(steps), dtype=bool)
     within[offsets[1:-1] - 1] = False  # from the last row of a sequence to the next sequence
+    step = 1 if grid.dtype.kind == "i" or not within.any() else steps[np.argmax(within)]
+    if step > 0 and np.all(steps == step, where=within):
+        return
     usual_step = _most_common(steps[within & (steps > 0)])
     step = 1 if grid.dtype.kind == "i" else usual_step
     wrong = np.flatnonzero(within & (steps != step))
-    if wrong.size == 0:
-        return
     repeats = wrong[steps[wrong] == 0]
     row = wrong[0] if repeats.size == 0 else repeats[0]
     sequence = show(labels[np.searchsorted(offsets, row, side="right") - 1])

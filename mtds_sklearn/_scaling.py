@@ -57,17 +57,18 @@ def apply_scaling(sequences: PackedSequences, scaling: Scaling) -> PackedSequenc
     scaled : PackedSequences
         Outputs that are not observed stay 0.0.
     """
-    outputs = (sequences.outputs - scaling.output_mean) / scaling.output_scale
-    return sequences._replace(
-        inputs=frozen(sequences.inputs / scaling.input_scale),
-        outputs=frozen(np.where(sequences.observed, outputs, 0.0)),
-    )
+    outputs = sequences.outputs - scaling.output_mean
+    outputs /= scaling.output_scale
+    outputs[~sequences.observed] = 0.0
+    inputs = sequences.inputs / scaling.input_scale
+    return sequences._replace(inputs=frozen(inputs), outputs=frozen(outputs))
 
 
 def _root_mean_square(inputs: np.ndarray) -> np.ndarray:
     # Squares of 1e-200 or 1e200 leave the range of floats; squares of value / peak do not.
-    peak = _or_one(np.abs(inputs).max(axis=0, initial=0.0))
-    return _or_one(peak * np.sqrt(np.mean((inputs / peak) ** 2, axis=0)))
+    high, low = inputs.max(axis=0, initial=0.0), inputs.min(axis=0, initial=0.0)
+    peak = _or_one(np.maximum(high, -low))
+    return _or_one(peak * np.sqrt(_sum_of_squares(inputs / peak) / len(inputs)))
 
 
 def _moments(outputs: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,12 +80,18 @@ def _moments(outputs: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.
     # From the middle of the range, in units of half the range, all sums are safe: a small
     # deviation from a large mean is not lost, and no square over- or underflows.
     centre, half_range = low / 2 + high / 2, _or_one(high / 2 - low / 2)
-    position = np.where(observed, (outputs - centre) / half_range, 0.0)
-    shift = position.sum(axis=0) / n_observed
-    squares = np.where(observed, position - shift, 0.0) ** 2
+    position = outputs - centre
+    position /= half_range
+    shift = position.sum(axis=0, where=observed) / n_observed
+    position -= shift
+    position[~observed] = 0.0
     mean = centre + half_range * shift
-    scale = half_range * np.sqrt(squares.sum(axis=0) / n_observed)
+    scale = half_range * np.sqrt(_sum_of_squares(position) / n_observed)
     return mean, _or_one(np.where(low < high, scale, np.abs(mean)))
+
+
+def _sum_of_squares(columns: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->j", columns, columns)
 
 
 def _or_one(scale: np.ndarray) -> np.ndarray:

@@ -46,6 +46,13 @@ def value_precision(sequences: PackedSequences) -> np.ndarray:
     return frozen(sequences.observed.astype(np.float64)) if given is None else given
 
 
+def observed_counts(sequences: PackedSequences) -> np.ndarray:
+    """Number (n_sequences, n_outputs) of observed values, float64."""
+    # Sums from the first row on; `reduceat` would turn all values into floats first.
+    total = np.cumsum(sequences.observed, axis=0, dtype=np.int32)
+    return np.diff(total[sequences.offsets[1:] - 1], axis=0, prepend=0).astype(np.float64)
+
+
 def resolve_rows(X: Any, groups: Any, times: Any, *, who: str = "resolve_rows") -> tuple[Any, Any]:
     """Find the labels and the times of the rows of X.
 
@@ -127,7 +134,7 @@ def pack_sequences(
     Returns
     -------
     sequences : PackedSequences
-        Copies; nothing of the caller's is changed or shared.
+        Nothing of the caller's is changed. Rows that are in order already are not copied.
 
     Raises
     ------
@@ -146,10 +153,12 @@ def pack_sequences(
             f"{who}: y has no observed value; at least 1 of its {observed.size} must not be NaN."
         )
     row_order, offsets, sequence_labels = _order_rows(n_rows, labels, times, who)
+    in_order = np.array_equal(row_order, np.arange(n_rows))
+    rows = slice(None) if in_order else row_order
     return PackedSequences(
-        inputs=frozen(inputs[row_order]),
-        outputs=frozen(outputs[row_order]),
-        observed=frozen(observed[row_order]),
+        inputs=frozen(inputs[rows]),
+        outputs=frozen(outputs[rows]),
+        observed=frozen(observed[rows]),
         offsets=frozen(offsets),
         labels=frozen(sequence_labels),
         row_order=frozen(row_order),
@@ -245,8 +254,11 @@ def _precision_of(sequences: PackedSequences, rows: np.ndarray) -> np.ndarray | 
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
-    """Return the array C-contiguous and read-only, so that kernels meet one kind of array."""
-    array = np.ascontiguousarray(array)
+    """Return the array C-contiguous and read-only, so that kernels meet one kind of array.
+
+    A view where it can be: whoever owns the array may go on writing to it.
+    """
+    array = np.ascontiguousarray(array).view()
     array.flags.writeable = False
     return array
 

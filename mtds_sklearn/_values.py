@@ -43,7 +43,7 @@ def split_outputs(
         raise ValueError(f"{who}: y must have {n_outputs} columns; it has {outputs.shape[1]}.")
     reject_values(np.isinf(outputs), "y must be finite, or NaN where it was not observed", who)
     observed = ~np.isnan(outputs)
-    return np.where(observed, outputs, 0.0), observed
+    return outputs if observed.all() else np.where(observed, outputs, 0.0), observed
 
 
 def reject_values(bad: np.ndarray, rule: str, who: str) -> None:

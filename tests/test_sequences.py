@@ -145,15 +145,23 @@ def test_missing_outputs_of_any_kind(outputs):
     assert sequences.observed.ravel().tolist() == [True, False, True]
 
 
-def test_nothing_of_the_caller_is_shared_or_changed():
+def test_nothing_of_the_caller_is_changed():
     inputs, outputs = make_rows()
     outputs[2] = np.nan
     before = inputs.copy(), outputs.copy()
     sequences = pack_sequences(inputs, outputs)
-    assert not np.shares_memory(inputs, sequences.inputs)
-    assert not np.shares_memory(outputs, sequences.outputs)
     assert_same((inputs, outputs), before)
     assert inputs.flags.writeable
+    assert outputs.flags.writeable
+    assert not np.shares_memory(outputs, sequences.outputs)
+
+
+def test_rows_in_order_are_not_copied_and_others_are():
+    inputs, outputs = make_rows()
+    labels = np.arange(len(inputs)) // 2
+    assert np.shares_memory(pack_sequences(inputs, outputs, labels=labels).inputs, inputs)
+    mixed = np.arange(len(inputs)) % 2
+    assert not np.shares_memory(pack_sequences(inputs, outputs, labels=mixed).inputs, inputs)
 
 
 # --- labels

@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController
 
 from mtds_sklearn._progress import Log, heard
 from mtds_sklearn._scaling import Scaling, apply_scaling, fit_scaling
-from mtds_sklearn._sequences import PackedSequences, frozen, unpack_rows
+from mtds_sklearn._sequences import PackedSequences, frozen, observed_counts, unpack_rows
 from mtds_sklearn._transform_fit import NAMES, fit_transform
 from mtds_sklearn._transforms import Transform, along
 from mtds_sklearn._warnings import warn_caller
@@ -67,6 +67,8 @@ def fit_units(estimator, sequences: PackedSequences) -> Units:
 def standardize(sequences: PackedSequences, units: Units) -> PackedSequences:
     """Outputs and inputs of size one; inputs that were always zero in training are left out."""
     scaled = apply_scaling(_transformed(sequences, units.transform), units.scaling)
+    if units.used.all():
+        return scaled
     return scaled._replace(inputs=frozen(scaled.inputs[:, units.used]))
 
 
@@ -204,8 +206,7 @@ def resolve_n_init(n_init, n_sequences: int, options: Options) -> int:
 
 def density_shift(sequences: PackedSequences, units: Units) -> np.ndarray:
     """What log densities of standardised values lose in the units of y, per sequence."""
-    counts = np.add.reduceat(sequences.observed, sequences.offsets[:-1], axis=0, dtype=np.float64)
-    shift = counts @ np.log(units.scaling.output_scale)
+    shift = observed_counts(sequences) @ np.log(units.scaling.output_scale)
     if units.transform is None:
         return shift
     gain = np.nansum(units.transform.log_slope(_with_gaps(sequences)), axis=1)

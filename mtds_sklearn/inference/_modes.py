@@ -7,7 +7,7 @@ can hide all other regions.
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._sequences import PackedSequences, observed_counts
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _latents
 from mtds_sklearn.model._chart import Chart
@@ -24,6 +24,9 @@ TEMPERATURES = (1.0, 10.0, 100.0)
 STARTS_PER_TEMPERATURE = 2
 # Points that are simulated for every sequence where sequences have inputs of their own.
 POINTS_WITH_INPUTS = 256
+# What is simulated at once, so that a search needs little memory: pairs of a sequence and a point,
+# points where all sequences share their inputs.
+MOST_PAIRS, POINTS_AT_ONCE = 16384, 512
 SEARCH_STEPS, TRACK_STEPS = 12, 6
 # Rises of the log posterior, in nats, below which a climb ends: to choose a mode, and at the end.
 SEARCH_TOLERANCE, TRACK_TOLERANCE = 1e-2, 1e-6
@@ -81,22 +84,15 @@ def misfit(points: np.ndarray, sequences: PackedSequences, family: Family) -> np
     log density is added. Where no sequence has inputs of its own the points are simulated once, and
     the misfit is three matrix products; otherwise every pair is simulated.
     """
-    chart = family.chart
     psi = natural_parameters(family, points)
-    precision = family.noise_std**-2.0
-    n_sequences, n_points = len(sequences.labels), len(points)
     longest = int(np.argmax(np.diff(sequences.offsets)))
-    if chart.gain or not inputs_are_shared(sequences, longest):
-        run = evaluations(sequences, repeats=n_points)
-        squared = squared_residuals(np.tile(psi, (n_sequences, 1)), run, chart)
-        total = (squared @ precision).reshape(n_sequences, n_points)
+    if family.chart.gain or not inputs_are_shared(sequences, longest):
+        total = _own_misfit(psi, sequences, family)
     else:
-        run = evaluations(sequences, repeats=n_points, index=np.array([longest]))
-        yhat = predicted_outputs(psi, run, chart)[0].reshape(n_points, -1)
-        total = _shared_misfit(yhat, sequences, precision, run.n_rows[0])
-    if "noise" not in chart.free:
+        total = _shared_misfit(psi, sequences, family, longest)
+    if "noise" not in family.chart.free:
         return total
-    count = np.add.reduceat(sequences.observed.sum(axis=1), sequences.offsets[:-1])
+    count = observed_counts(sequences).sum(axis=1)
     return total * np.exp(-2.0 * psi[:, -1]) + 2.0 * np.outer(count, psi[:, -1])
 
 
@@ -111,21 +107,40 @@ def inputs_are_shared(sequences: PackedSequences, longest: int) -> bool:
     return bool(np.array_equal(sequences.inputs, reference[within]))
 
 
-def _shared_misfit(yhat, sequences, precision, n_rows) -> np.ndarray:
+def _own_misfit(psi: np.ndarray, sequences: PackedSequences, family: Family) -> np.ndarray:
+    """Every pair simulated."""
+    n_sequences, n_points = len(sequences.labels), len(psi)
+    total = np.empty((n_sequences, n_points))
+    at_once = max(1, MOST_PAIRS // n_points)
+    for first in range(0, n_sequences, at_once):
+        index = np.arange(first, min(first + at_once, n_sequences))
+        run = evaluations(sequences, repeats=n_points, index=index)
+        squared = squared_residuals(np.tile(psi, (len(index), 1)), run, family.chart)
+        total[index] = (squared @ family.noise_std**-2.0).reshape(len(index), n_points)
+    return total
+
+
+def _shared_misfit(
+    psi: np.ndarray, sequences: PackedSequences, family: Family, longest: int
+) -> np.ndarray:
     """sum w y^2 - 2 sum w y f + sum w f^2 with the weights w = observed / noise variance."""
-    n_sequences, p = len(sequences.labels), len(precision)
+    n_sequences, p = sequences.labels.size, sequences.outputs.shape[1]
     lengths = np.diff(sequences.offsets)
     rows = np.repeat(np.arange(n_sequences), lengths)
     within = np.arange(len(sequences.outputs)) - np.repeat(sequences.offsets[:-1], lengths)
-    weight = np.zeros((n_sequences, n_rows, p))
+    weight = np.zeros((n_sequences, lengths[longest], p))
     weighted = np.zeros_like(weight)
-    weight[rows, within] = sequences.observed * precision
+    weight[rows, within] = sequences.observed * family.noise_std**-2.0
     weighted[rows, within] = sequences.outputs * weight[rows, within]
-    total = np.add.reduceat(
-        np.sum(sequences.outputs * weighted[rows, within], axis=1), sequences.offsets[:-1]
-    )
+    squares = np.sum(sequences.outputs * weighted[rows, within], axis=1)
+    total = np.tile(np.add.reduceat(squares, sequences.offsets[:-1])[:, None], len(psi))
     weight, weighted = weight.reshape(n_sequences, -1), weighted.reshape(n_sequences, -1)
-    return total[:, None] - 2.0 * weighted @ yhat.T + weight @ (yhat**2).T
+    for first in range(0, len(psi), POINTS_AT_ONCE):
+        some = psi[first : first + POINTS_AT_ONCE]
+        run = evaluations(sequences, repeats=len(some), index=np.array([longest]))
+        f = predicted_outputs(some, run, family.chart)[0].reshape(len(some), -1)
+        total[:, first : first + len(some)] += weight @ (f**2).T - 2.0 * weighted @ f.T
+    return total
 
 
 def best_starts(points: np.ndarray, misfits: np.ndarray, per_temperature: int) -> np.ndarray:

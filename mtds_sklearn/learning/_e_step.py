@@ -18,6 +18,7 @@ from mtds_sklearn.inference._modes import (
     search_starts,
 )
 from mtds_sklearn.learning._chunks import by_chunk, joined
+from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import (
     TaskPosterior,
     cubature_points,
@@ -93,3 +94,24 @@ def _search(sequences, family, posterior, points) -> tuple:
     z = z.reshape(n, -1, k)[np.arange(n), best]
     z, _, hessian = climb(z, evaluations(sequences), family, TRACK_STEPS)
     return z, hessian
+
+
+def laplace_terms(
+    sequences: PackedSequences, family: Family, posterior: TaskPosterior
+) -> tuple[np.ndarray, np.ndarray]:
+    """log p(y_i, z_i) and log |S_i| at the modes next to the posterior means, times the weights."""
+    parts = by_chunk(_laplace_terms, sequences, (posterior.mean,), (family,))
+    log_joint, log_det = (joined(list(arrays)) for arrays in zip(*parts, strict=True))
+    weights = sequence_weights(sequences)
+    return weights * log_joint, weights * log_det
+
+
+def _laplace_terms(sequences, z, family) -> tuple:
+    run = evaluations(sequences)
+    log_det = np.zeros(len(z))
+    if z.shape[1] > 0:
+        z, _, hessian = climb(z, run, family, SEARCH_STEPS)
+        log_det = -np.linalg.slogdet(hessian)[1]
+    psi = natural_parameters(family, z)
+    log_joint = log_likelihood(psi, run, family.chart, family.noise_std)
+    return log_joint - 0.5 * np.sum(z**2, axis=1), log_det

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from mtds_sklearn._sequences import PackedSequences, select_sequences
-from mtds_sklearn.inference._modes import SEARCH_STEPS, climb
 from mtds_sklearn.learning._conversion import convert_to_cayley
+from mtds_sklearn.learning._e_step import laplace_terms
 from mtds_sklearn.learning._em import MIN_NOISE, EMResult, log_evidence, run_em
 from mtds_sklearn.learning._initialization import (
     add_block,
@@ -24,12 +24,11 @@ from mtds_sklearn.learning._initialization import (
     release_level,
     residuals_at,
 )
-from mtds_sklearn.learning._m_step import Curvature, posterior_normal, sequence_weights
+from mtds_sklearn.learning._m_step import Curvature, posterior_normal
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
 from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._lds import Shape
-from mtds_sklearn.model._likelihood import evaluations, log_likelihood
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._task_map import Family
 
 ANNEALING_STEPS = 12
 FINAL_FLOOR = 0.15
@@ -275,23 +274,6 @@ def with_evidence(sequences: PackedSequences, result: EMResult, n_annealed: int 
     n_states = n_family_states(family.chart)
     stage = Stage(n_states, np.array(bounds), n_annealed, evidence, kept=True)
     return Learned(family, posterior, evidence, last, bounds, gains, converged, (stage,))
-
-
-def laplace_terms(
-    sequences: PackedSequences, family: Family, posterior: TaskPosterior
-) -> tuple[np.ndarray, np.ndarray]:
-    """log p(y_i, z_i) and log |S_i| at the modes next to the posterior means, times the weights."""
-    run = evaluations(sequences)
-    z, k = posterior.mean, posterior.mean.shape[1]
-    log_det = np.zeros(len(z))
-    if k > 0:
-        z, _, hessian = climb(z, run, family, SEARCH_STEPS)
-        log_det = -np.linalg.slogdet(hessian)[1]
-    psi = natural_parameters(family, z)
-    log_joint = log_likelihood(psi, run, family.chart, family.noise_std)
-    log_joint -= 0.5 * np.sum(z**2, axis=1)
-    weights = sequence_weights(sequences)
-    return weights * log_joint, weights * log_det
 
 
 def bias_factor(family: Family, last: Curvature) -> np.ndarray:

@@ -139,7 +139,7 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     sample = spread_sample(left, SCORED_SEQUENCES)
     grid = pole_grid(single)
     # A few candidates at a time: their normal equations are held for every sequence.
-    parts = np.split(grid, range(32, len(grid), 32))
+    parts = np.split(grid, range(8, len(grid), 8))
     scores = [_scores(part, sample, ridge) for part in parts]
     best = grid[int(np.argmax(np.concatenate(scores)))]
     coefficients = _regress(best[None], left, ridge)[0][0]

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from mtds_sklearn._sequences import PackedSequences, frozen, value_precision
+from mtds_sklearn._sequences import PackedSequences, frozen, observed_counts, value_precision
 from mtds_sklearn.learning._m_step import expected_squares
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
-from mtds_sklearn.model._likelihood import evaluations, level_weights, student_log_density
+from mtds_sklearn.model._likelihood import level_weights, student_log_density
 from mtds_sklearn.model._task_map import Family
 
 DOF_RANGE = (1.0, 1000.0)
@@ -47,7 +47,7 @@ class Levels(NamedTuple):
 def fit_levels(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Levels:
     """Noise and degrees of freedom of most likelihood, given the posteriors of z."""
     squared = expected_squares(cubature_points(posterior), sequences, family)
-    count = evaluations(sequences).n_observed
+    count = observed_counts(sequences)
 
     def fitted(log_dof):
         return _scale(squared, count, family.noise_std, np.exp(log_dof))
@@ -84,7 +84,7 @@ def known_levels(
         return np.ones(len(sequences.labels))
     once = sequences._replace(weights=None)
     squared = expected_squares(cubature_points(posterior), once, family)
-    count = evaluations(once).n_observed
+    count = observed_counts(once)
     return level_weights(squared, count, family.noise_std, family.noise_dof)
 
 

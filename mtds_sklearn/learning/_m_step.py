@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._sequences import PackedSequences, observed_counts
 from mtds_sklearn.learning._chunks import by_chunk, joined
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
 from mtds_sklearn.model._lds import lds_from_natural
@@ -65,7 +65,7 @@ def sequence_weights(sequences: PackedSequences) -> np.ndarray:
 
 def weighted_counts(sequences: PackedSequences) -> np.ndarray:
     """Observed values (n_sequences, n_outputs), times the weight of the sequence."""
-    return evaluations(sequences).n_observed * sequence_weights(sequences)[:, None]
+    return observed_counts(sequences) * sequence_weights(sequences)[:, None]
 
 
 def prior_precision(family: Family) -> np.ndarray:

@@ -35,7 +35,7 @@ DIFFERENCE, NEWTON_STEPS, HALVINGS = 0.05, 30, 12
 # Importance sampling of shapes around it: draws of a round, and rounds.
 N_DRAWS, N_ROUNDS, DEGREES_OF_FREEDOM = 256, 2, 6
 # Values of densities that are held at once.
-MOST_VALUES = 500_000
+MOST_VALUES = 100_000
 # Draws of less than this share of the weight are left out of the average.
 LEAST_WEIGHT = 1e-4
 # Where the averaged density is computed: r = +-FARTHEST_R at most, closer together near zero.

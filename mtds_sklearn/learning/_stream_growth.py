@@ -8,8 +8,9 @@ entries it says nothing.
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._e_step import laplace_terms
 from mtds_sklearn.learning._em import EMResult, log_evidence
-from mtds_sklearn.learning._growth import ANNEALING_STEPS, FINAL_FLOOR, laplace_terms
+from mtds_sklearn.learning._growth import ANNEALING_STEPS, FINAL_FLOOR
 from mtds_sklearn.learning._initialization import add_block, find_block, residuals_at
 from mtds_sklearn.learning._m_step import curvature
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points

@@ -23,7 +23,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn._sequences import PackedSequences, frozen, value_precision
+from mtds_sklearn._sequences import (
+    PackedSequences,
+    frozen,
+    observed_counts,
+    value_precision,
+)
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
@@ -62,13 +67,13 @@ def evaluations(
 ) -> Evaluations:
     """Evaluate each sequence (or those of `index`) `repeats` times in a row."""
     lengths = np.diff(sequences.offsets)
-    counts = np.add.reduceat(sequences.observed, sequences.offsets[:-1], axis=0, dtype=np.float64)
     if index is None:
         index = np.arange(len(lengths))
     index = np.repeat(index, repeats)
     data = (sequences.inputs, sequences.outputs, value_precision(sequences))
     log_weight = _log_weights(sequences)[index]
-    return Evaluations(sequences.offsets[index], lengths[index], data, counts[index], log_weight)
+    n_observed = observed_counts(sequences)[index]
+    return Evaluations(sequences.offsets[index], lengths[index], data, n_observed, log_weight)
 
 
 def _log_weights(sequences: PackedSequences) -> np.ndarray:
