@@ -440,3 +440,18 @@ def test_forecasts_scale_with_y(estimator, fitted, scale):
         actual = model.predict(**where, y_context=scaled, **options)
         for one, other in zip(actual, expected, strict=True):
             assert_allclose(one / scale, other, rtol=1e-6, atol=1e-6 * np.std(rows["y"]))
+
+
+@every_estimator
+def test_what_was_fitted_does_not_follow_later_changes_of_the_rows(estimator):
+    """Rows in order are handed on as views, so that nothing which is kept may be one."""
+    X, y, groups, times = make_toy(N_SEQUENCES, LENGTH)
+    order = np.lexsort((times, groups))
+    X, y, groups = X[order], y[order], groups[order]
+    model = clone(estimator).fit(X, y, groups=groups)
+    inputs, context = X.copy(), y.copy()
+    known = model.predict(inputs, groups=groups)
+    inferred = model.predict(inputs, groups=groups, y_context=context)
+    X[:], y[:] = 7.0, -3.0
+    assert_array_equal(model.predict(inputs, groups=groups), known)
+    assert_array_equal(model.predict(inputs, groups=groups, y_context=context), inferred)

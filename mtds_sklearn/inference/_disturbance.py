@@ -36,7 +36,7 @@ def unseen_variances(
     rows : tuple of observed (n_rows, n_outputs) and offsets (n_sequences + 1,)
     later : int, default=0
     """
-    observed, offsets = rows
+    observed, offsets = (frozen(array) for array in rows)  # one kind of array for the kernel
     n, n_systems, _ = psi.shape
     lds = lds_from_natural(psi.reshape(n * n_systems, -1), chart.shape)
     variance = (noise_std[:, None] * np.exp(psi[..., -1:])) ** 2
@@ -101,7 +101,7 @@ def drive_paths(noise: np.ndarray, psi: np.ndarray, chart: Chart, rows: tuple) -
 
     psi (n_sequences, n_natural, n_paths) belongs to the paths; rows as in `unseen_variances`.
     """
-    observed, offsets = rows
+    observed, offsets = (frozen(array) for array in rows)  # one kind of array for the kernel
     lds = lds_from_natural(np.swapaxes(psi, 1, 2), chart.shape)
     _gains.drive_states(_matrices(lds), (offsets[:-1], np.diff(offsets), observed), noise)
     return noise

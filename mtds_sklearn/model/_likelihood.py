@@ -23,12 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn._sequences import (
-    PackedSequences,
-    frozen,
-    observed_counts,
-    value_precision,
-)
+from mtds_sklearn._sequences import PackedSequences, frozen, observed_counts, value_precision
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
