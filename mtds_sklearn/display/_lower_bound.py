@@ -8,8 +8,6 @@ import numpy as np
 from mtds_sklearn._scores import last_step
 from mtds_sklearn.display._drawing import make_axes
 
-LOWEST_SHARE = 0.05
-
 
 class LowerBoundDisplay:
     """The bound against iterations, stage by stage, with the annealed iterations shaded.
