@@ -1,4 +1,4 @@
-"""What can be done with a learned family beside forecasting: posteriors of z, and samples."""
+"""What a learned family gives beside forecasts: posteriors of z, samples, and systems."""
 
 from typing import Any
 
@@ -9,7 +9,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from mtds_sklearn._sequences import resolve_rows, select_sequences
 from mtds_sklearn.estimators._checks import check_count
-from mtds_sklearn.estimators._fitting import one_blas_thread, outputs_in_units, standardize
+from mtds_sklearn.estimators._fitting import (
+    one_blas_thread,
+    outputs_in_units,
+    standardize,
+    systems_in_units,
+)
 from mtds_sklearn.estimators._known_family import (
     KnownFamily,
     family_particles,
@@ -22,11 +27,12 @@ from mtds_sklearn.inference._levels import with_new_levels
 from mtds_sklearn.inference._online import start_online
 from mtds_sklearn.inference._paths import sample_paths
 from mtds_sklearn.model._latent_prior import latents_from_normal
-from mtds_sklearn.model._task_map import latent_prior
+from mtds_sklearn.model._lds import LDS, lds_from_natural
+from mtds_sklearn.model._task_map import latent_prior, natural_parameters
 
 
 class FamilyMethods:
-    """Methods of an estimator that has learned a family: posteriors and samples.
+    """Methods of an estimator that has learned a family: posteriors, samples and systems.
 
     Beside `BaseLDS`, whose checks it uses; the fitted attributes are those of `MTLDSRegressor`.
     """
@@ -170,6 +176,41 @@ class FamilyMethods:
         y = outputs_in_units(paths, self._units_)
         y = y.reshape(len(z), -1, self.n_outputs_)
         return (y[..., 0] if self._y_ndim_ == 1 else y), z
+
+    def systems(self, z: ArrayLike | None = None) -> LDS:
+        """System of each sequence as matrices, in the units of X and y.
+
+        With them a sequence obeys ::
+
+            x_t = s_t + B u_t,   s_1 = x0,   s_{t+1} = A x_t + K (y_t - yhat_t),
+            yhat_t = C x_t + D u_t + offset.
+
+        Parameters
+        ----------
+        z : array-like of shape (n_systems, latent_dim), default=None
+            Latents; None: the posterior means of the training sequences, one for each of `labels_`.
+
+        Returns
+        -------
+        systems : LDS
+            Arrays named after these matrices, one system after the other along the first axis: `A`
+            of shape (n_systems, n, n), `B` (n_systems, n, n_inputs), `C` (n_systems, n_outputs, n),
+            `D` (n_systems, n_outputs, n_inputs), `offset` (n_systems, n_outputs), `x0`
+            (n_systems, n) and `K` (n_systems, n, n_outputs). The states are the `n_states_` of the
+            family, behind two for each output where there is a disturbance. With a `y_transform`
+            f read f(y) for y.
+
+        Raises
+        ------
+        ValueError
+            If `z` has another number of columns than latent_dim or is not finite.
+        """
+        check_is_fitted(self)
+        if z is None:
+            z = self.posterior_mean_
+        z = _check_latents(z, self.posterior_mean_.shape[1], f"{type(self).__name__}.systems")
+        psi = natural_parameters(self.task_map_, z)
+        return systems_in_units(lds_from_natural(psi, self.task_map_.chart.shape), self._units_)
 
     def _known_family(self) -> KnownFamily:
         return KnownFamily(

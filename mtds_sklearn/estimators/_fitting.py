@@ -23,6 +23,7 @@ from mtds_sklearn.learning._disturbance import learn_rest
 from mtds_sklearn.learning._growth import Learned, Options, n_stages, resume, theta_size
 from mtds_sklearn.learning._latents import reduce_latents, widen_latents
 from mtds_sklearn.learning._sample_growth import grow_from_sample
+from mtds_sklearn.model._lds import LDS
 from mtds_sklearn.model._task_map import Family
 
 # Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
@@ -259,3 +260,19 @@ def forecast_in_units(forecast: Forecast, units: Units, targets: np.ndarray | No
         log_density = log_density + units.transform.log_slope(targets)
     quantiles = outputs_in_units(forecast.quantiles, units)
     return forecast._replace(quantiles=quantiles, log_density=log_density)
+
+
+def systems_in_units(lds: LDS, units: Units) -> LDS:
+    """Standardised systems (n_systems, ...) in the units of the inputs and of f(y).
+
+    States stay as they are; inputs that were always zero get columns of zeros.
+    """
+    mean, scale = units.scaling.output_mean, units.scaling.output_scale
+    from_inputs = np.diag(1.0 / units.scaling.input_scale)[units.used]
+    return lds._replace(
+        B=lds.B @ from_inputs,
+        C=scale[:, None] * lds.C,
+        D=scale[:, None] * (lds.D @ from_inputs),
+        offset=scale * lds.offset + mean,
+        K=lds.K / scale,
+    )
