@@ -52,6 +52,11 @@ def make_family(
     )
 
 
+def oblique(rng, k) -> np.ndarray:
+    """Axes (k, k) that are neither orthogonal nor of length one, but far from singular."""
+    return np.linalg.qr(rng.standard_normal((k, k)))[0] + 0.2 * rng.uniform(-1.0, 1.0, (k, k))
+
+
 def make_posterior(rng, n_sequences, latent_dim) -> TaskPosterior:
     factor = np.tril(0.3 * rng.standard_normal((n_sequences, latent_dim, latent_dim)))
     diagonal = np.arange(latent_dim)

@@ -5,7 +5,13 @@ import pickle
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
-from small_families import draw_sequences, log_likelihoods, make_family, make_posterior
+from small_families import (
+    draw_sequences,
+    log_likelihoods,
+    make_family,
+    make_posterior,
+    oblique,
+)
 from systems import assert_close
 
 from mtds_sklearn import MTLDSRegressor
@@ -28,8 +34,7 @@ N_SEQUENCES, N_STEPS = 40, 25
 
 def bent_prior(rng, k):
     """Every coordinate is bent."""
-    rotation, _ = np.linalg.qr(rng.standard_normal((k, k)))
-    return LatentPrior(rotation, np.tile(1.3 * np.sinh(0.4 * NODES) / 0.4, (k, 1)))
+    return LatentPrior(oblique(rng, k), np.tile(1.3 * np.sinh(0.4 * NODES) / 0.4, (k, 1)))
 
 
 def value_at(quadratics, v):
@@ -42,16 +47,16 @@ def value_at(quadratics, v):
 
 
 def test_posteriors_imply_their_likelihood(rng):
-    """N(mean, cov) / N(0, I), up to a constant, where scores are a turned z."""
+    """N(mean, cov) / N(0, I), up to a constant, where scores are an oblique z."""
     posterior = make_posterior(rng, 4, 3)
     factor = 0.5 * posterior.factor / np.linalg.norm(posterior.factor, axis=(1, 2), keepdims=True)
     posterior = posterior._replace(factor=factor)
-    prior = standard_prior(3)._replace(rotation=np.linalg.qr(rng.standard_normal((3, 3)))[0])
+    prior = standard_prior(3)._replace(axes=oblique(rng, 3))
     quadratics = implied_quadratics(prior, posterior, 3, np.ones(4))
     z = rng.standard_normal((4, 6, 3))
     standard = np.linalg.solve(factor, np.swapaxes(z - posterior.mean[:, None], 1, 2))
     expected = 0.5 * (np.sum(z**2, axis=2) - np.sum(standard**2, axis=1))
-    found = value_at(quadratics, z @ prior.rotation)
+    found = value_at(quadratics, z @ np.linalg.inv(prior.axes).T)
     change = found - expected
     assert_close(change, np.repeat(change[:, :1], 6, axis=1), 1e-8)
 
@@ -117,7 +122,7 @@ def test_components_leave_coordinates_alone_that_move_nothing(rng):
 def test_coordinates_that_move_something_come_first(rng):
     prior, family = three_coordinates(rng)
     order = [2, 0, 1]
-    turned = prior._replace(rotation=prior.rotation[:, order], quantiles=prior.quantiles[order])
+    turned = prior._replace(axes=prior.axes[:, order], quantiles=prior.quantiles[order])
     known = clustered_posterior(rng)
     z = rng.standard_normal((20, 3))
     expected = log_prior_density(with_components(prior, family, known), z)

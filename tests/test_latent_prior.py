@@ -4,7 +4,7 @@ import reference
 from scipy.integrate import cumulative_trapezoid
 from scipy.stats import kstest, norm
 from scipy.stats.qmc import Sobol
-from small_families import make_family
+from small_families import make_family, oblique
 from systems import assert_close
 
 from mtds_sklearn.model._latent_prior import (
@@ -36,9 +36,8 @@ NUMBERS = norm.ppf(SHARES)[:, None]
 
 
 def make_prior(rng, latent_dim):
-    rotation, _ = np.linalg.qr(rng.standard_normal((latent_dim, latent_dim)))
     slopes = rng.uniform(0.2, 3.0, (latent_dim, len(NODES)))
-    return LatentPrior(rotation, np.cumsum(slopes, axis=1) / 64.0 - 8.0)
+    return LatentPrior(oblique(rng, latent_dim), np.cumsum(slopes, axis=1) / 64.0 - 8.0)
 
 
 def make_components(rng, latent_dim, n=2):
@@ -89,18 +88,20 @@ def test_draws_have_the_density(kind):
     assert distance < 2e-4  # random draws would be 0.004 away
 
 
-def test_draws_turn_with_the_rotation(rng):
+def test_draws_follow_the_axes(rng):
     prior = make_prior(rng, 3)
-    upright = prior._replace(rotation=np.eye(3))
+    upright = prior._replace(axes=np.eye(3))
     normal, uniform = rng.standard_normal((5, 4, 3)), rng.uniform(size=(5, 4))
     r = latents_from_normal(upright, normal, uniform)
     z = latents_from_normal(prior, normal, uniform)
-    assert_close(z @ prior.rotation, r, 1e-13)
-    assert_close(log_prior_density(prior, z), log_prior_density(upright, r), 1e-9)
+    assert_close(z, r @ prior.axes.T, 1e-13)
+    expected = log_prior_density(upright, r) - np.linalg.slogdet(prior.axes)[1]
+    assert_close(log_prior_density(prior, z), expected, 1e-9)
 
 
 def test_the_standard_coordinates_are_the_same_in_every_direction(rng):
-    prior = make_prior(rng, 3)._replace(quantiles=standard_prior(3).quantiles)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    prior = standard_prior(3)._replace(axes=turn)
     z = rng.standard_normal((20, 3))
     assert_close(log_prior_density(prior, z), log_prior_density(standard_prior(3), z), 1e-12)
 

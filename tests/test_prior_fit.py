@@ -5,7 +5,7 @@ from small_families import make_family
 from systems import assert_close
 
 from mtds_sklearn.learning._posterior import TaskPosterior
-from mtds_sklearn.learning._prior_fit import fit_prior, simple_rotation, variance_stretch
+from mtds_sklearn.learning._prior_fit import fit_prior, variance_stretch
 from mtds_sklearn.model._latent_prior import NODES, log_prior_density, standard_prior
 
 N_MANY = 200
@@ -39,7 +39,7 @@ def fit(rng, mean, std=0.05):
 
 
 def assert_standard(prior):
-    for actual, expected in zip(prior, standard_prior(len(prior.rotation)), strict=True):
+    for actual, expected in zip(prior, standard_prior(len(prior.axes)), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
@@ -59,7 +59,7 @@ def test_each_coordinate_gets_its_own_distribution(rng):
     uniform = rng.permutation(quantiles("uniform", N_MANY))
     both = np.stack([uniform, normal], axis=1)
     prior = fit(rng, both)
-    axis = np.argmax(np.abs(prior.rotation), axis=1)
+    axis = np.argmax(np.abs(prior.axes), axis=1)
     assert abs(at(prior, axis[0], 2.0)) < 1.85
     np.testing.assert_allclose(np.abs(at(prior, axis[1], [-2.0, 2.0])), 2.0, atol=0.2)
     gain = log_prior_density(prior, both) - log_prior_density(standard_prior(2), both)
@@ -82,13 +82,15 @@ def test_the_stretch_is_that_of_student_t_in_several_coordinates():
     assert variance_stretch(1, 2) == 1.0
 
 
-def test_more_coordinates_stretch_each(rng):
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_more_coordinates_stretch_each_unless_independent(rng, monkeypatch, share):
+    monkeypatch.setattr("mtds_sklearn.learning._axes.share_of_independence", lambda *_: share)
     mean = np.stack([rng.permutation(quantiles("normal", 12)) for _ in range(4)], axis=1)
     together, alone = fit(rng, mean), fit(rng, mean[:, :1])
+    stretch = np.sqrt(variance_stretch(12, 1 + 3 * (1 - share)))
     np.testing.assert_allclose(
-        np.ptp(together.quantiles, axis=1), np.sqrt(11.0 / 8.0) * np.ptp(alone.quantiles[0]),
-        rtol=0.02,
-    )  # fmt: skip
+        np.ptp(together.quantiles, axis=1), stretch * np.ptp(alone.quantiles[0]), rtol=0.02
+    )
 
 
 def test_one_sequence_has_a_prior(rng):
@@ -104,7 +106,7 @@ def test_the_order_of_sequences_does_not_matter(rng):
     factor = std * np.eye(2)
     prior = fit_prior(family, TaskPosterior(mean, factor), relevant)
     shuffled = fit_prior(family, TaskPosterior(mean[order], factor[order]), relevant)
-    assert_close(shuffled.rotation, prior.rotation, 1e-12)
+    assert_close(shuffled.axes, prior.axes, 1e-12)
     inside = np.abs(NODES) < 3.0
     np.testing.assert_allclose(shuffled.quantiles[:, inside], prior.quantiles[:, inside], atol=0.02)
 
@@ -114,7 +116,7 @@ def test_uninformed_coordinates_stay_normal(rng):
     family, relevant = axis_family(rng, 2)
     factor = np.tile(np.diag([0.05, 0.95]), (N_MANY, 1, 1))
     prior = fit_prior(family, TaskPosterior(mean, factor), relevant)
-    axis = np.argmax(np.abs(prior.rotation), axis=1)
+    axis = np.argmax(np.abs(prior.axes), axis=1)
     assert abs(at(prior, axis[0], 2.0)) < 1.85
     np.testing.assert_array_equal(prior.quantiles[axis[1]], NODES)
     assert_standard(fit(rng, mean, std=0.95))
@@ -160,40 +162,3 @@ def test_nothing_to_fit_gives_the_standard_prior(rng):
     family = make_family(rng, (2, 0, 1), 0)
     none = TaskPosterior(np.zeros((9, 0)), np.zeros((9, 0, 0)))
     assert_standard(fit_prior(family, none, np.ones(len(family.bias), dtype=bool)))
-
-
-# --------------------------------------------------------------------------------- the rotation
-
-
-@pytest.mark.parametrize("k", [1, 2, 3])
-@pytest.mark.parametrize("n_rows", [1, 2, 3, 7])
-def test_the_rotation_is_orthogonal(rng, k, n_rows):
-    rotation = simple_rotation(rng.standard_normal((n_rows, k)))
-    assert_close(rotation.T @ rotation, np.eye(k), 1e-10)
-
-
-@pytest.mark.parametrize("n_rows", [3, 8])
-def test_the_rotation_finds_axes_up_to_sign_and_order(rng, n_rows):
-    """Entries of theta that each follow one coordinate, seen in any gauge of z."""
-    axis_like = np.zeros((n_rows, 3))
-    axis_like[np.arange(n_rows), np.arange(n_rows) % 3] = rng.uniform(0.1, 10.0, n_rows)
-    found = axis_like @ orthogonal(rng, 3)
-    turned = found @ simple_rotation(found)
-    largest = np.max(np.abs(turned), axis=1)
-    assert_close(largest, axis_like.sum(axis=1), 1e-6)
-    patterns = np.argmax(np.abs(turned), axis=1)
-    assert len(set(patterns[:3])) == 3
-    np.testing.assert_array_equal(patterns, patterns[np.arange(n_rows) % 3])
-
-
-def test_the_rotation_does_not_depend_on_the_size_of_rows(rng):
-    loadings = rng.standard_normal((6, 3))
-    scales = rng.uniform(0.01, 100.0, (6, 1))
-    assert_close(simple_rotation(scales * loadings), simple_rotation(loadings), 1e-6)
-
-
-def test_rows_may_be_too_small_to_be_squared(rng):
-    """Entries of theta that the data say nothing of shrink without end: 1e-200 squared is zero."""
-    loadings = rng.standard_normal((6, 3))
-    scales = np.array([1.0, 1e-200, 1.0, 1.0, 1e-250, 1.0])[:, None]
-    assert_close(simple_rotation(scales * loadings), simple_rotation(loadings), 1e-6)

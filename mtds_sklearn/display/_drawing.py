@@ -99,11 +99,12 @@ def check_fitted_family(estimator: Any, who: str) -> Any:
 def latent_directions(estimator: Any) -> np.ndarray:
     """Orthonormal directions of z, columns of (latent_dim, latent_dim), the strongest first.
 
-    They are those along which the fitted p(z) is independent. Their strength is how far they move
-    the outputs, in standard deviations of the noise: the posterior precision that the training
-    sequences add along them, I + J' R^-1 J less I, on average over sequences.
+    They are next to those along which the fitted p(z) is independent. Their strength is how far
+    they move the outputs, in standard deviations of the noise: the posterior precision that the
+    training sequences add along them, I + J' R^-1 J less I, on average over sequences.
     """
-    rotation = latent_prior(estimator.task_map_).rotation
+    left, _, right = np.linalg.svd(latent_prior(estimator.task_map_).axes)
+    rotation = left @ right
     precision = np.linalg.inv(estimator.posterior_cov_)
     strength = np.einsum("kj,nkl,lj->j", rotation, precision, rotation)
     return rotation[:, np.argsort(-strength, kind="stable")]

@@ -1,6 +1,6 @@
 """Coordinates v of z in which the prior is standard normal; inference happens in them.
 
-z = rotation @ r, and each coordinate of r is the quantile of its prior at the probability Phi(v)
+z = axes @ r, and each coordinate of r is the quantile of its prior at the probability Phi(v)
 (`model._latent_prior`): a prior with thin tails or edges does not show in the posterior as a cliff.
 Where the prior has clusters, it is a mixture of Gaussians in v, N(0, I) among them.
 Coordinates that move no parameter come last: there the posterior is the prior, and nothing has to
@@ -35,8 +35,8 @@ class Coordinates(NamedTuple):
 
     Attributes
     ----------
-    rotation : ndarray of shape (latent_dim, latent_dim)
-        Orthogonal; z = rotation @ r.
+    axes : ndarray of shape (latent_dim, latent_dim)
+        Invertible; z = axes @ r.
     bent : tuple of (int, ndarray of shape (N_NODES,))
         Each coordinate of r that is not normal under the prior, and its values at the nodes of v.
     n_moving : int
@@ -45,7 +45,7 @@ class Coordinates(NamedTuple):
         Prior of the coordinates that move parameters; None is N(0, I).
     """
 
-    rotation: np.ndarray
+    axes: np.ndarray
     bent: tuple
     n_moving: int
     components: Components | None = None
@@ -55,14 +55,14 @@ def coordinates_of(family: Family) -> Coordinates:
     """Coordinates of a family, those that move parameters first."""
     prior = latent_prior(family)
     bent = bent_coordinates(prior)
-    rotation, loadings = prior.rotation, natural_map(family)[0]
+    axes, loadings = prior.axes, natural_map(family)[0]
     if not bent.any() and prior.components is None:
         # A normal prior looks the same from all sides: turn to where the loadings' null space is.
-        rotation = np.linalg.svd(loadings)[2].T
-    order, n_moving = moving_first(loadings @ rotation)
+        axes = np.linalg.svd(loadings)[2].T
+    order, n_moving = moving_first(loadings @ axes)
     tables = tuple((i, prior.quantiles[d]) for i, d in enumerate(order) if bent[d])
     components = _marginal(prior.components, order[:n_moving])
-    return Coordinates(rotation[:, order], tables, n_moving, components)
+    return Coordinates(axes[:, order], tables, n_moving, components)
 
 
 def moving_first(loadings: np.ndarray) -> tuple:
@@ -104,12 +104,12 @@ def latents(coordinates: Coordinates, v: np.ndarray) -> np.ndarray:
     r = v.copy() if bent else v
     for i, table in bent:
         r[:, i] = look_up(table, v[:, i])
-    return coordinates.rotation[:, : v.shape[1]] @ r
+    return coordinates.axes[:, : v.shape[1]] @ r
 
 
 def normal_scores(coordinates: Coordinates, z: np.ndarray) -> np.ndarray:
     """Inverse of `latents`, no farther from zero than the prior has mass."""
-    v = coordinates.rotation.T @ z
+    v = np.linalg.inv(coordinates.axes) @ z
     for i, table in coordinates.bent:
         v[:, i] = np.interp(v[:, i], table, NODES)
     return np.clip(v, -FARTHEST, FARTHEST)

@@ -115,7 +115,7 @@ def _error(batches: list, target: Target) -> float:
 
 def _of_still_coordinates(coordinates: Coordinates) -> tuple:
     """Mean (latent_dim,) and covariance that coordinates add whose posterior is their prior."""
-    n_moving, latent_dim = coordinates.n_moving, len(coordinates.rotation)
+    n_moving, latent_dim = coordinates.n_moving, len(coordinates.axes)
     probability = np.exp(log_normal_density(NODES))
     probability /= probability.sum()
     tables = dict(coordinates.bent)
@@ -123,5 +123,5 @@ def _of_still_coordinates(coordinates: Coordinates) -> tuple:
     still = still.reshape(latent_dim - n_moving, len(NODES))
     mean = still @ probability
     variance = (still - mean[:, None]) ** 2 @ probability
-    rotation = coordinates.rotation[:, n_moving:]
-    return rotation @ mean, (rotation * variance) @ rotation.T
+    axes = coordinates.axes[:, n_moving:]
+    return axes @ mean, (axes * variance) @ axes.T

@@ -132,7 +132,7 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     chart = differentiate_only(family.chart, np.any(loadings != 0.0, axis=1))
     parts = theta_quantities(natural_parameters(family, z), run, chart, family.noise_std)
     level = level_weights(parts.squared, run.n_observed, family.noise_std, family.noise_dof)
-    jacobian = loadings[chart.active] @ coordinates.rotation[:, :k]
+    jacobian = loadings[chart.active] @ coordinates.axes[:, :k]
     normal = symmetric(parts.normal, chart)
     slope = np.moveaxis(slopes(coordinates, v), 1, 2)
     gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope

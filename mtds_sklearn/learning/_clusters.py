@@ -51,8 +51,8 @@ def with_components(
     """
     if not bent_coordinates(prior).any():
         return prior
-    order, n_moving = moving_first(natural_map(family)[0] @ prior.rotation)
-    prior = prior._replace(rotation=prior.rotation[:, order], quantiles=prior.quantiles[order])
+    order, n_moving = moving_first(natural_map(family)[0] @ prior.axes)
+    prior = prior._replace(axes=prior.axes[:, order], quantiles=prior.quantiles[order])
     seen = np.flatnonzero(np.any(posterior.mean != 0.0, axis=1))  # of others nothing was observed
     if len(seen) > MOST_SEQUENCES:
         seen = seen[np.linspace(0, len(seen) - 1, MOST_SEQUENCES).astype(int)]
@@ -81,12 +81,12 @@ def implied_quadratics(
     """
     v, _ = scores_of(prior, posterior.mean)
     slope = table_slopes(prior, v)
-    inverse = np.linalg.inv(posterior.factor) @ prior.rotation
-    precision = np.swapaxes(inverse, 1, 2) @ inverse - np.eye(v.shape[1])
+    inverse = np.linalg.inv(posterior.factor) @ prior.axes
+    precision = np.swapaxes(inverse, 1, 2) @ inverse - prior.axes.T @ prior.axes
     values, axes = np.linalg.eigh(precision)  # rounding must not make it negative
     stiffness = (axes * np.maximum(values, 0.0)[:, None]) @ np.swapaxes(axes, 1, 2)
     stiffness *= slope[:, :, None] * slope[:, None]
-    gradient = slope * (posterior.mean @ prior.rotation)
+    gradient = slope * (posterior.mean @ prior.axes)
     level = np.zeros(len(v))
     some = slice(n_scores)
     parts = gradient[:, None, some], stiffness[:, None, some, some], v[:, None, some]
@@ -115,7 +115,7 @@ def _expanded(level, gradient, stiffness, v) -> tuple:
 
 def _padded(components: Components, prior: LatentPrior) -> Components:
     """The components with N(0, I) in the scores that come after theirs."""
-    (n, moving), k = components.means.shape, len(prior.rotation)
+    (n, moving), k = components.means.shape, len(prior.axes)
     means, factors = np.zeros((n, k)), np.tile(np.eye(k), (n, 1, 1))
     means[:, :moving], factors[:, :moving, :moving] = components.means, components.factors
     return Components(components.weights, means, factors)
@@ -126,14 +126,15 @@ def follow(prior: LatentPrior, shift: np.ndarray, factor: np.ndarray) -> LatentP
 
     Coordinates keep their tables along the same directions; components are moved to where they are.
     """
-    left, _, right = np.linalg.svd(factor.T @ prior.rotation)
-    moved = prior._replace(rotation=left @ right)
+    left, sizes, right = np.linalg.svd(prior.axes)
+    turned, _, back = np.linalg.svd(factor.T @ left @ right)
+    moved = prior._replace(axes=turned @ back @ (right.T * sizes) @ right)
     if prior.components is None:
         return moved
     inverse, old = np.linalg.inv(factor), prior.components.means
     means, _ = scores_of(moved, (latents_of(prior, old) - shift) @ inverse.T)
-    # Near a mean: v' = slope'^-1 rotation'^T factor^-1 rotation slope v.
-    turn = moved.rotation.T @ inverse @ prior.rotation
+    # Near a mean: v' = slope'^-1 axes'^-1 factor^-1 axes slope v.
+    turn = np.linalg.solve(moved.axes, inverse @ prior.axes)
     turn = turn * table_slopes(prior, old)[:, None] / table_slopes(moved, means)[:, :, None]
     covs = turn @ prior.components.factors
     factors = np.linalg.cholesky(covs @ np.swapaxes(covs, 1, 2))

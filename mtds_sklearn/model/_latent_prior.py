@@ -1,12 +1,12 @@
 """The distribution of z over the family: normal while learning, better fitting afterwards.
 
-z = rotation @ r, and a coordinate of r is an increasing function of a score v, tabulated at `NODES`
+z = axes @ r, and a coordinate of r is an increasing function of a score v, tabulated at `NODES`
 and linear between them. Scores are standard normal, so that coordinates are independent and the
 table of one holds its quantiles at the probabilities Phi(v); or, where a family has clusters or its
 coordinates depend on each other, a mixture of N(0, I) and other Gaussians (`Components`). So every
 distribution has one form, draws are a look-up, and
 
-    log p(r) = log p(v(r)) - sum_d log dr_d/dv_d.
+    log p(z) = log p(v) - sum_d log dr_d/dv_d - log |det axes|.
 """
 
 from typing import NamedTuple
@@ -44,15 +44,15 @@ class LatentPrior(NamedTuple):
 
     Attributes
     ----------
-    rotation : ndarray of shape (latent_dim, latent_dim)
-        Orthogonal; r = z @ rotation.
+    axes : ndarray of shape (latent_dim, latent_dim)
+        Invertible; its columns are the directions of z in which coordinates of r move it.
     quantiles : ndarray of shape (latent_dim, N_NODES)
         Strictly increasing values of each coordinate of r at the nodes of v.
     components : Components or None
         p(v); None is N(0, I).
     """
 
-    rotation: np.ndarray
+    axes: np.ndarray
     quantiles: np.ndarray
     components: Components | None = None
 
@@ -84,9 +84,9 @@ def log_prior_density(prior: LatentPrior, z: np.ndarray) -> np.ndarray:
 
 
 def scores_of(prior: LatentPrior, z: np.ndarray) -> tuple:
-    """Scores v (..., latent_dim) of latents z, and the sum of log dr/dv (...,) over coordinates."""
-    v = z @ prior.rotation
-    log_slopes = np.zeros(v.shape[:-1])
+    """Scores v (..., latent_dim) of latents z, and log |det dz/dv| (...,)."""
+    v = z @ np.linalg.inv(prior.axes).T
+    log_slopes = np.full(v.shape[:-1], np.linalg.slogdet(prior.axes)[1])
     for d in np.flatnonzero(bent_coordinates(prior)):
         table, r = prior.quantiles[d], v[..., d]
         node = np.clip(np.searchsorted(table, r) - 1, 0, N_NODES - 2)
@@ -157,7 +157,7 @@ def latents_of(prior: LatentPrior, v: np.ndarray) -> np.ndarray:
     r = np.array(v, dtype=np.float64)
     for d in np.flatnonzero(bent_coordinates(prior)):
         r[..., d] = look_up(prior.quantiles[d], v[..., d])
-    return r @ prior.rotation.T
+    return r @ prior.axes.T
 
 
 def latents_from_normal(prior: LatentPrior, normal: np.ndarray, uniform: np.ndarray) -> np.ndarray:
