@@ -62,6 +62,12 @@ MESSAGES = {
         "PooledLDS: y_context needs the outputs seen in fit, in their order, ['pressure', "
         "'index']; got ['index', 'pressure']",
     ),
+    "an output without values": (
+        lambda: fit(y=np.column_stack([rows()["y"], np.full(48, np.nan)])),
+        UserWarning,
+        "PooledLDS: 1 of 2 outputs have no observed value in y, the first is output 1; what is "
+        "forecast for them means nothing",
+    ),
     "rows of y in another order than those of X": (
         lambda: fit(X=with_index("patient", "minute"), y=reversed_outputs()),
         UserWarning,

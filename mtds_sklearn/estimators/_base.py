@@ -42,6 +42,7 @@ from mtds_sklearn.estimators._memory_of_rows import (
     check_starts,
     remember,
     warn_if_far,
+    warn_if_unseen,
 )
 from mtds_sklearn.estimators._surface import SequenceRegressorMixin
 from mtds_sklearn.estimators._weights import check_constant, weigh_sequences
@@ -166,6 +167,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         warn_if_reordered(X, y=y, groups=groups, times=times, who=type(self).__name__)
         labels, times = resolve_rows(X, groups, times, who=type(self).__name__)
         sequences = self._pack(inputs, targets, labels, times, needs_observation=True)
+        warn_if_unseen(sequences, type(self).__name__)
         memory = remember(sequences, times, targets, type(self).__name__)
         sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
         rng = check_random_state(getattr(self, "random_state", None))

@@ -79,6 +79,16 @@ def check_starts(memory: RowMemory, sequences: PackedSequences, times: Any, who:
         )
 
 
+def warn_if_unseen(sequences: PackedSequences, who: str) -> None:
+    """Warn of outputs of which there is no value to learn from."""
+    unseen = np.flatnonzero(~sequences.observed.any(axis=0))
+    if len(unseen):
+        warn_caller(
+            f"{who}: {len(unseen)} of {sequences.observed.shape[1]} outputs have no observed value "
+            f"in y, the first is output {unseen[0]}; what is forecast for them means nothing"
+        )
+
+
 def warn_if_far(memory: RowMemory, outputs: ArrayLike, *, name: str, who: str) -> None:
     """Warn of outputs that cannot be in the units of the y of `fit`."""
     for j, column in enumerate(as_columns(np.asarray(outputs)).T):

@@ -38,6 +38,8 @@ class PooledLDS(StreamingMixin, BaseLDS):
 
     The same model, learning and forecasts as `MTLDSRegressor` with W = 0. `y_context` and `horizon`
     are accepted and change nothing: all sequences obey one theta, initial state included.
+    `sequence_log_likelihood` is that at the theta learned; what is uncertain about it is in the
+    forecasts and their densities.
 
     Parameters
     ----------

@@ -38,7 +38,8 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
 
     The same model and learning as `MTLDSRegressor`, one sequence at a time under a weak prior. A
     sequence with values in `y_context` is learned anew from them alone; what its parameters leave
-    uncertain enters the forecast.
+    uncertain enters the forecast. `sequence_log_likelihood` learns each sequence anew as well: it
+    is the evidence of a system of its own (Laplace's approximation).
 
     Parameters
     ----------
