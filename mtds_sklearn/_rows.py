@@ -249,7 +249,9 @@ def check_steps(
             f"If the rows belong to several sequences, groups must tell them apart. {ROUTING}"
         )
     hint = ""
-    if usual_step != step:
+    if grid.dtype.kind != "i":
+        hint = " Where gaps are no time, as between trading days, count the rows instead."
+    elif usual_step != step:
         hint = f" The usual step is {usual_step}; if that is one row, divide times by it."
     raise ValueError(
         f"{who}: the times of a sequence must rise in steps of {_show_step(step, grid)}; "

@@ -81,6 +81,14 @@ MESSAGES = {
         "belong in the data, with NaN as their outputs. The usual step is 5; if that is one row, "
         "divide times by it.",
     ),
+    "trading days": (
+        lambda: fit(times=pd.bdate_range("2026-01-01", periods=12)[TIMES]),
+        ValueError,
+        "PooledLDS: the times of a sequence must rise in steps of 1 day, 0:00:00; sequence 0 jumps "
+        "from time 2026-01-02 to time 2026-01-05, in rows 1 and 2 of X (8 such jumps in all). "
+        "Rows that fall into a gap belong in the data, with NaN as their outputs. Where gaps are "
+        "no time, as between trading days, count the rows instead.",
+    ),
     "no row": (
         lambda: next(PrefixSplit().split(np.zeros((0, 1)))),
         ValueError,
