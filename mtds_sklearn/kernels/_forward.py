@@ -7,12 +7,11 @@ kernel writes only to the arguments that its docstring marks with <-.
 import numpy as np
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, load, store
+from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, add, load, rolled, store
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
     drive,
-    emit,
     layout,
     load_evaluations,
     room,
@@ -22,13 +21,11 @@ from mtds_sklearn.kernels._recursion import (
 
 @njit(**INLINE)
 def _innovate(W, at, shape, t):
-    """yhat <- C x + D u + offset and error <- y - yhat, where y is observed."""
+    """error <- y - yhat, where y is observed."""
     for o in range(shape[2]):
         place = t * shape[2] + o
-        predicted = emit(W, at, shape, o, t)
-        store(W, at.yhat + o, predicted)
         seen = load(W, at.root + place) * load(W, at.inverse + place)
-        store(W, at.error + o, seen * (load(W, at.Y + place) - predicted))
+        store(W, at.error + o, seen * (load(W, at.Y + place) - load(W, at.yhat + o)))
 
 
 @njit(**LEAF)
@@ -96,29 +93,31 @@ def advance_states(psi, states, row, data, shape, gain, out):
 
 
 @njit(**LEAF)
-def _sum_squares(W, at, shape, gain, longest):
-    """yhat <- sums over the rows of weight (y - yhat)^2."""
+def _sum_squares(W, at, shape, gain, longest, sums):
+    """sums <- sums over the rows of weight (y - yhat)^2."""
     p = shape[2]
     for o in range(p):
-        store(W, at.yhat + o, 0.0)
+        store(W, sums + o, 0.0)
     for t in range(longest):
         drive(W, at, shape, t)
         for o in range(p):
+            rolled()
             residual = weighted_residual(W, at, shape, gain, o, t)
-            store(W, at.yhat + o, load(W, at.yhat + o) + residual * residual)
+            add(W, sums + o, residual * residual)
         advance(W, at, shape, gain)
 
 
 @njit(**JIT)
 def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
     """out (E, p) <- sums over the rows of weight (y - yhat)^2."""
-    ones = np.ones(shape[2])
+    p = shape[2]
+    ones = np.ones(p)
     at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, False)
-    W = room(at.end)
+    W = room(at.end + p)
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
         begin(W, at, shape)
-        _sum_squares(W, at, shape, gain, longest)
+        _sum_squares(W, at, shape, gain, longest, at.end)
         for h in range(min(LANES, psi.shape[0] - e)):
-            for o in range(shape[2]):
-                out[e + h, o] = W[LANES * (at.yhat + o) + h]
+            for o in range(p):
+                out[e + h, o] = W[LANES * (at.end + o) + h]

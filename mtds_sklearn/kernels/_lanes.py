@@ -167,6 +167,23 @@ def load_number(typing_context, array, index):
 
 
 @intrinsic
+def rolled(typing_context):
+    """In a loop: keeps it from being unrolled.
+
+    Rows of lanes fill the processor as they are; unrolled, they would only take a fifth more time
+    to compile. An empty piece of assembler is what no compiler dares to repeat.
+    """
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [])
+        nothing = ir.InlineAsm(kind, "", "", side_effect=True)
+        builder.call(nothing, [], attrs=("nounwind",))
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def choose(typing_context, condition, yes, no):
     """Lane by lane `yes` where `condition` > 0, else `no`."""
 

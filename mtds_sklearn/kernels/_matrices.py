@@ -6,40 +6,33 @@ a time, or by two with two vectors.
 
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import LEAF, fill, load, store
+from mtds_sklearn.kernels._lanes import LEAF, fill, load, rolled, store
 
 
 @njit(**LEAF)
-def times_vector(W, M, strides, size, v, to):
-    """to <- to + M v.
-
-    strides = (down, right): how far apart the entries of M are in a column and in a row;
-    size = (rows, columns).
-    """
-    down, right = strides
-    rows, columns = size
+def times_vector(W, M, rows, columns, v, to):
+    """to <- to + M v."""
     whole = rows - rows % 4
     for i in range(0, whole, 4):
         s0, s1 = load(W, to + i), load(W, to + i + 1)
         s2, s3 = load(W, to + i + 2), load(W, to + i + 3)
-        m = M + i * down
+        m = M + i * columns
         for j in range(columns):
+            rolled()
             x = load(W, v + j)
-            s0 = s0 + load(W, m) * x
-            s1 = s1 + load(W, m + down) * x
-            s2 = s2 + load(W, m + 2 * down) * x
-            s3 = s3 + load(W, m + 3 * down) * x
-            m += right
+            s0 = s0 + load(W, m + j) * x
+            s1 = s1 + load(W, m + columns + j) * x
+            s2 = s2 + load(W, m + 2 * columns + j) * x
+            s3 = s3 + load(W, m + 3 * columns + j) * x
         store(W, to + i, s0)
         store(W, to + i + 1, s1)
         store(W, to + i + 2, s2)
         store(W, to + i + 3, s3)
     for i in range(whole, rows):
         s0 = load(W, to + i)
-        m = M + i * down
         for j in range(columns):
-            s0 = s0 + load(W, m) * load(W, v + j)
-            m += right
+            rolled()
+            s0 = s0 + load(W, M + i * columns + j) * load(W, v + j)
         store(W, to + i, s0)
 
 
@@ -53,6 +46,7 @@ def times_vectors(W, M, rows, columns, V, count, to):
             s00, s01, s10, s11 = fill(0.0), fill(0.0), fill(0.0), fill(0.0)
             m, n, v, w = M + i * columns, M + h * columns, V + a * columns, V + b * columns
             for j in range(columns):
+                rolled()
                 x, y = load(W, v + j), load(W, w + j)
                 p, q = load(W, m + j), load(W, n + j)
                 s00, s01 = s00 + p * x, s01 + q * x
@@ -61,3 +55,50 @@ def times_vectors(W, M, rows, columns, V, count, to):
             store(W, to + a * rows + h, s01)
             store(W, to + b * rows + i, s10)
             store(W, to + b * rows + h, s11)
+
+
+@njit(**LEAF)
+def times_two_four_rows(W, places, n, vectors, to):
+    """Four rows of M f + F y and of M g + G y, to to[0] and to[1].
+
+    places = (M, F, G) of the first row, n entries in each; vectors = (f, g, y).
+    """
+    M, F, G = places
+    s0, s1, s2, s3 = fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+    r0, r1, r2, r3 = fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+    for j in range(n):
+        rolled()
+        f, g, y = load(W, vectors[0] + j), load(W, vectors[1] + j), load(W, vectors[2] + j)
+        m = load(W, M + j)
+        s0, r0 = s0 + m * f + load(W, F + j) * y, r0 + m * g + load(W, G + j) * y
+        h = n + j
+        m = load(W, M + h)
+        s1, r1 = s1 + m * f + load(W, F + h) * y, r1 + m * g + load(W, G + h) * y
+        h = 2 * n + j
+        m = load(W, M + h)
+        s2, r2 = s2 + m * f + load(W, F + h) * y, r2 + m * g + load(W, G + h) * y
+        h = 3 * n + j
+        m = load(W, M + h)
+        s3, r3 = s3 + m * f + load(W, F + h) * y, r3 + m * g + load(W, G + h) * y
+    store(W, to[0], s0)
+    store(W, to[0] + 1, s1)
+    store(W, to[0] + 2, s2)
+    store(W, to[0] + 3, s3)
+    store(W, to[1], r0)
+    store(W, to[1] + 1, r1)
+    store(W, to[1] + 2, r2)
+    store(W, to[1] + 3, r3)
+
+
+@njit(**LEAF)
+def times_two(W, places, n, vectors, to):
+    """One row of the same."""
+    M, F, G = places
+    s, r = fill(0.0), fill(0.0)
+    for j in range(n):
+        rolled()
+        m, y = load(W, M + j), load(W, vectors[2] + j)
+        s = s + m * load(W, vectors[0] + j) + load(W, F + j) * y
+        r = r + m * load(W, vectors[1] + j) + load(W, G + j) * y
+    store(W, to[0], s)
+    store(W, to[1], r)

@@ -41,12 +41,13 @@ from mtds_sklearn.kernels._lanes import (
     JIT,
     LANES,
     LEAF,
-    any_positive,
     choose,
     fill,
     load,
+    rolled,
     store,
 )
+from mtds_sklearn.kernels._matrices import times_vector
 from mtds_sklearn.kernels._transitions import (
     cayley_transition,
     is_modal,
@@ -172,18 +173,22 @@ def load_rows(W, at, data, first, n_rows, precision, low, high):
     m, p = inputs.shape[1], outputs.shape[1]
     here = _lanes_between(W, at, low, high)
     for t in range(n_rows):
-        row = first + t
         for j in range(m):
-            _spread(W, at.U + t * m + j, low, high, here, inputs[row, j])
-        for o in range(p):
-            r = weights[row, o] * precision[o]
-            inverse = r
-            if r != 1.0 and r > 0.0:
-                r = math.sqrt(r)
-                inverse = 1.0 / r
-            _spread(W, at.Y + t * p + o, low, high, here, outputs[row, o])
-            _spread(W, at.root + t * p + o, low, high, here, r)
-            _spread(W, at.inverse + t * p + o, low, high, here, inverse)
+            rolled()
+            _spread(W, at.U + t * m + j, low, high, here, inputs[first + t, j])
+    for o in range(p):
+        whole = math.sqrt(precision[o])  # root of the weight of most values
+        its_inverse = 1.0 / whole
+        for t in range(n_rows):
+            rolled()
+            weight, place = weights[first + t, o], t * p + o
+            r, inverse = whole, its_inverse
+            if weight != 1.0:
+                r = math.sqrt(weight) * whole
+                inverse = 1.0 / r if r > 0.0 else 0.0
+            _spread(W, at.Y + place, low, high, here, outputs[first + t, o])
+            _spread(W, at.root + place, low, high, here, r)
+            _spread(W, at.inverse + place, low, high, here, inverse)
 
 
 @njit(**LEAF)
@@ -229,39 +234,30 @@ def load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision):
 
 @njit(**INLINE)
 def drive(W, at, shape, t):
-    """x <- s + B u."""
-    n, m = shape[0], shape[1]
-    if at.x == at.s:
-        return
-    for i in range(n):
-        acc = load(W, at.s + i)
-        for j in range(m):
-            acc = acc + load(W, at.B + i * m + j) * load(W, at.U + t * m + j)
-        store(W, at.x + i, acc)
-
-
-@njit(**INLINE)
-def emit(W, at, shape, o, t):
-    """C x + D u + offset of output o."""
-    n, m = shape[0], shape[1]
-    C = at.C + o * n
-    yhat, other = load(W, at.offset + o), fill(0.0)
-    for i in range(0, n - 1, 2):
-        yhat = yhat + load(W, C + i) * load(W, at.x + i)
-        other = other + load(W, C + i + 1) * load(W, at.x + i + 1)
-    if n % 2 == 1:
-        other = other + load(W, C + n - 1) * load(W, at.x + n - 1)
-    for j in range(m):
-        yhat = yhat + load(W, at.D + o * m + j) * load(W, at.U + t * m + j)
-    return yhat + other
+    """x <- s + B u, yhat <- C x + D u + offset."""
+    n, m, p = shape[0], shape[1], shape[2]
+    u = at.U + t * m
+    if at.x != at.s:
+        for i in range(n):
+            rolled()
+            store(W, at.x + i, load(W, at.s + i))
+    if m > 0:
+        times_vector(W, at.B, n, m, u, at.x)
+    for o in range(p):
+        rolled()
+        store(W, at.yhat + o, load(W, at.offset + o))
+    if m > 0:
+        times_vector(W, at.D, p, m, u, at.yhat)
+    times_vector(W, at.C, p, n, at.x, at.yhat)
 
 
 @njit(**INLINE)
 def advance(W, at, shape, gain):
     """s <- A x + K e."""
-    n, p, block = shape[0], shape[2], shape[3]
-    if block == 2:
+    n, p = shape[0], shape[2]
+    if is_modal(shape):
         for i in range(0, n - 1, 2):
+            rolled()
             A = at.A + 2 * i
             a, b = load(W, at.x + i), load(W, at.x + i + 1)
             store(W, at.s + i, load(W, A) * a + load(W, A + 1) * b)
@@ -270,26 +266,18 @@ def advance(W, at, shape, gain):
             store(W, at.s + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, at.x + n - 1))
     else:
         for i in range(n):
-            acc = load(W, at.A + i * n) * load(W, at.x)
-            for j in range(1, n):
-                acc = acc + load(W, at.A + i * n + j) * load(W, at.x + j)
-            store(W, at.s + i, acc)
+            rolled()
+            store(W, at.s + i, 0.0)
+        times_vector(W, at.A, n, n, at.x, at.s)
     if gain:
-        for i in range(n):
-            acc = load(W, at.s + i)
-            for o in range(p):
-                acc = acc + load(W, at.K + i * p + o) * load(W, at.error + o)
-            store(W, at.s + i, acc)
+        times_vector(W, at.K, n, p, at.error, at.s)
 
 
 @njit(**INLINE)
 def weighted_residual(W, at, shape, gain, o, t):
     """Root of the weight times (y - yhat) of output o; with `gain`, error <- y - yhat."""
     place = t * shape[2] + o
-    root = load(W, at.root + place)
-    residual = fill(0.0)
-    if any_positive(root):
-        residual = root * (load(W, at.Y + place) - emit(W, at, shape, o, t))
+    residual = load(W, at.root + place) * (load(W, at.Y + place) - load(W, at.yhat + o))
     if gain:
         store(W, at.error + o, load(W, at.inverse + place) * residual)
     return residual

@@ -28,9 +28,10 @@ from mtds_sklearn.kernels._lanes import (
     fill,
     load,
     load_number,
+    rolled,
     store,
 )
-from mtds_sklearn.kernels._matrices import times_vector, times_vectors
+from mtds_sklearn.kernels._matrices import times_two, times_two_four_rows, times_vector
 from mtds_sklearn.kernels._recursion import advance, drive, weighted_residual
 from mtds_sklearn.kernels._sensitivities import block_rows
 from mtds_sklearn.kernels._transitions import (
@@ -187,7 +188,7 @@ def _differentiate(W, at, shape, along, X, o, t, J):
         if along.offset:
             acc = acc + load_number(along.slopes, first + at.offset + o)
         store(W, J + a, acc)
-    times_vector(W, X, (n, 1), (along.k, n), at.C + o * n, J)
+    times_vector(W, X, along.k, n, at.C + o * n, J)
     root = load(W, at.root + t * shape[2] + o)
     for a in range(along.k):
         store(W, J + a, root * load(W, J + a))
@@ -201,10 +202,11 @@ def _turn_blocks(W, at, to, n, k, X, S):
         a, b, c, d = load(W, A), load(W, A + 1), load(W, A + 2), load(W, A + 3)
         x, y = load(W, at.x + i), load(W, at.x + i + 1)
         for h in range(k):
+            rolled()
             v, w = load(W, X + h * n + i), load(W, X + h * n + i + 1)
             dA = to.transition + 2 * (h * n + i)
-            one = (a * v + b * w) + (load(W, dA) * x + load(W, dA + 1) * y)
-            other = (c * v + d * w) + (load(W, dA + 2) * x + load(W, dA + 3) * y)
+            one = a * v + b * w + load(W, dA) * x + load(W, dA + 1) * y
+            other = c * v + d * w + load(W, dA + 2) * x + load(W, dA + 3) * y
             store(W, S + h * n + i, one)
             store(W, S + h * n + i + 1, other)
     if n % 2 == 1:
@@ -212,6 +214,22 @@ def _turn_blocks(W, at, to, n, k, X, S):
         for h in range(k):
             v, dA = load(W, X + h * n + n - 1), load(W, to.transition + 2 * (h * n + n - 1))
             store(W, S + h * n + n - 1, a * v + dA * x)
+
+
+@njit(**INLINE)
+def _turn_full(W, at, to, n, k, X, S):
+    """d s <- A (d x) + (d A) x of a full A: four states and two latents at a time."""
+    whole = n - n % 4
+    for a in range(0, k, 2):
+        b = min(a + 1, k - 1)  # the last of an odd number is worked out twice
+        F, G = to.transition + a * n * n, to.transition + b * n * n
+        vectors, sums = (X + a * n, X + b * n, at.x), (S + a * n, S + b * n)
+        for i in range(0, whole, 4):
+            places = (at.A + i * n, F + i * n, G + i * n)
+            times_two_four_rows(W, places, n, vectors, (sums[0] + i, sums[1] + i))
+        for i in range(whole, n):
+            places = (at.A + i * n, F + i * n, G + i * n)
+            times_two(W, places, n, vectors, (sums[0] + i, sums[1] + i))
 
 
 @njit(**INLINE)
@@ -264,9 +282,7 @@ def tangent_rows(W, at, to, shape, gain, along, first, last):
         if is_modal(shape):
             _turn_blocks(W, at, to, n, along.k, X, S)
         else:
-            times_vectors(W, at.A, n, n, X, along.k, S)
-            if along.A:
-                times_vector(W, to.transition, (n, 1), (size, n), at.x, S)
+            _turn_full(W, at, to, n, along.k, X, S)
         if gain:
             _feed_back(W, at, to, shape, along, S)
         advance(W, at, shape, gain)
