@@ -19,7 +19,7 @@ import numpy as np
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores
 from mtds_sklearn.inference._disturbance import with_gap_weights
-from mtds_sklearn.inference._draws import MAX_ROUNDS, Draws
+from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.inference._pool import (
     Pool,
     Weighed,
@@ -101,12 +101,13 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
     n, n_draws = len(target.sequences.labels), len(draws.points)
     out, active = _empty_posterior(n, draws), np.arange(n)
     pool, proposal = prior_pool(target, draws), None
-    for round_ in range(MAX_ROUNDS + 1):
+    n_rounds = len(draws.scale) - 1
+    for round_ in range(n_rounds + 1):
         if proposal is not None:
             pool = add_round(pool, proposal, target, draws, round_)
         weighed = weigh(pool, n_draws)
         share = effective_size(weighed.last) / n_draws
-        done = _is_done(pool, weighed, round_, searched=near is None)
+        done = _is_done(pool, weighed, round_, searched=near is None) | (round_ == n_rounds)
         found = Weighed(*(part[done] for part in weighed))
         _settle(
             out, active[done], _summary(select_pool(pool, done), found, target.coordinates, draws)
@@ -136,7 +137,7 @@ def _is_done(pool: Pool, weighed: Weighed, round_: int, searched: bool) -> np.nd
     together = effective_size(weighed.weights) / n_draws
     enough = (effective_size(weighed.last) >= SHARE_ALONE * n_draws) | (together >= LEAST_TOGETHER)
     done = (enough | (not searched)) & is_good_alone(pool, weighed)
-    return done | (round_ == MAX_ROUNDS) | ((together >= TARGET_TOGETHER) & (round_ >= PATIENCE))
+    return done | ((together >= TARGET_TOGETHER) & (round_ >= PATIENCE))
 
 
 def _empty_posterior(n: int, draws: Draws) -> Posterior:

@@ -24,9 +24,9 @@ class Draws(NamedTuple):
     component : ndarray of shape (n_draws,)
         Evenly spaced; which component of a proposal. Every component gets its share of the draws,
         and consecutive ones, which are evenly spread themselves.
-    normal : ndarray of shape (n_rounds, k, n_draws)
+    normal : ndarray of shape (1 + n_rounds, k, n_draws)
         Standard normal.
-    scale : ndarray of shape (n_rounds, n_draws)
+    scale : ndarray of shape (1 + n_rounds, n_draws)
         What makes normal numbers Student t.
     """
 
@@ -53,6 +53,20 @@ def make_numbers(latent_dim: int, seed: int, n_draws: int) -> tuple:
     scale = np.sqrt(DEGREES_OF_FREEDOM / chdtri(DEGREES_OF_FREEDOM, uniform[0]))
     component = (np.arange(n_draws) + 0.5) / n_draws
     return frozen(component), frozen(ndtri(uniform[1:])), frozen(scale)
+
+
+def first_draws(draws: Draws, n_draws: int, n_rounds: int) -> Draws:
+    """The first of the draws and rounds: rougher, and evenly spread if n_draws is a power of 2."""
+    some = slice(min(n_draws, len(draws.points)))
+    component = (np.arange(some.stop) + 0.5) / some.stop
+    rounds = slice(1 + n_rounds)
+    parts = (
+        draws.points[some],
+        component,
+        draws.normal[rounds, :, some],
+        draws.scale[rounds, some],
+    )
+    return Draws(*(frozen(np.ascontiguousarray(part)) for part in parts))
 
 
 def _uniform(dim: int, seed: int, n_draws: int) -> np.ndarray:

@@ -153,9 +153,14 @@ def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
 
 def _monomials(v: np.ndarray) -> np.ndarray:
     """1, v and the upper triangle of v v' (n_sequences, 1 + k + k (k + 1) / 2, n_points)."""
-    rows, columns = np.triu_indices(v.shape[1])
-    one = np.ones((len(v), 1, v.shape[2]))
-    return np.concatenate([one, v, v[:, rows] * v[:, columns]], axis=1)
+    n, k, n_points = v.shape
+    out = np.empty((n, 1 + k + k * (k + 1) // 2, n_points))
+    out[:, 0], out[:, 1 : k + 1] = 1.0, v
+    first = k + 1
+    for i in range(k):
+        np.multiply(v[:, i : i + 1], v[:, i:], out=out[:, first : first + k - i])
+        first += k - i
+    return out
 
 
 def _central_moments(sums: np.ndarray, k: int) -> tuple:

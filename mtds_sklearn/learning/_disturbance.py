@@ -11,15 +11,14 @@ within it while the evidence speaks for it. The number of states is chosen anew,
 evidence: states that stood for shocks are not needed any more.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.inference._disturbance import with_gap_weights
-from mtds_sklearn.inference._draws import Draws
-from mtds_sklearn.learning._em import Held, run_em, update_relevance
+from mtds_sklearn.inference._draws import Draws, first_draws
+from mtds_sklearn.learning._em import EMResult, Held, run_em, update_relevance
 from mtds_sklearn.learning._gain import (
     learn_gain,
     learn_noise,
@@ -31,12 +30,16 @@ from mtds_sklearn.learning._growth import DECIDING_TOLERANCE, Learned, Options, 
 from mtds_sklearn.learning._initialization import spread_sample
 from mtds_sklearn.learning._judgement import Judgement, is_ahead, judge
 from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
-from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
+from mtds_sklearn.learning._seen import go_on_with_the_seen
 from mtds_sklearn.model._likelihood import evaluations, squared_residuals
 from mtds_sklearn.model._task_map import natural_parameters
 
 # Forecasts of so many sequences decide.
 JUDGED_SEQUENCES = 40
+# Draws and rounds of inference for them; the errors that fewer make are small beside the scatter of
+# forecasts, most of which candidates have in common. A disturbance that forecasts better by so many
+# standard errors needs no second look with all draws.
+ROUGH_DRAWS, ROUGH_ROUNDS, CLEARLY = 1024, 3, 2.0
 # Coloured noise that explains fewer nats than this of the next rows is not pursued.
 LEAST_GAIN = 5.0
 # Squared forecast errors, in units of their variance, above which a disturbance is looked for.
@@ -77,40 +80,113 @@ class Candidate(NamedTuple):
     density: np.ndarray
 
 
+class Search(NamedTuple):
+    """What candidates are learned from and judged on.
+
+    Attributes
+    ----------
+    sequences, judged : PackedSequences
+        All of them, and those that are forecast.
+    points : ndarray of shape (n_points, latent_dim)
+        Of the E-step.
+    draws : Draws
+        Of inference.
+    options : Options
+    """
+
+    sequences: PackedSequences
+    judged: PackedSequences
+    points: np.ndarray
+    draws: Draws
+    options: Options
+
+
+class Size(NamedTuple):
+    """A family as it was grown, with coloured noise, and the latter as a candidate."""
+
+    grown: Learned
+    noise: EMResult
+    candidate: Candidate
+
+
 def add_disturbance(
     sequences: PackedSequences, learned: Learned, points: np.ndarray, draws: Draws, options: Options
 ) -> Learned:
     """The grown family, or one with coloured noise or a gain where that forecasts better.
 
-    Families with more and more states are tried, from none, as long as each is better than the one
-    before: states that stood for shocks are not needed any more. With "auto" forecasts may refuse
-    the disturbance; with "joint" everything is learned together in any case.
+    Families with more and more states are tried with coloured noise, from none, as long as each is
+    better than the one before: states that stood for shocks are not needed any more. The best is
+    tried with a gain too. With "auto" forecasts may refuse the disturbance; with "joint" everything
+    is learned together in any case.
     """
-    sample = spread_sample(sequences, JUDGED_SEQUENCES)
-    before, auto = judge(sample, learned.family, draws), options.disturbance == "auto"
+    rough = first_draws(draws, ROUGH_DRAWS, ROUGH_ROUNDS)
+    judged = spread_sample(sequences, JUDGED_SEQUENCES)
+    search = Search(sequences, judged, points, rough, options)
+    before, auto = judge(judged, learned.family, rough), options.disturbance == "auto"
     if len(before.density) == 0 or (auto and not _is_disturbed(sequences, learned, before)):
         return learned
+    size, tried = _best_with_noise(search, learned)
+    best, others = _best_kind(search, size)
+    chosen = best.learned
+    if auto and not _stands_up(
+        search._replace(draws=draws), best, Candidate(learned, before.density)
+    ):
+        chosen = learned
+    stages = [
+        one.learned.stages[0]._replace(kept=one.learned is chosen) for one in (*tried, *others)
+    ]
+    return chosen._replace(stages=(*learned.stages, *stages))
+
+
+def _best_with_noise(search: Search, learned: Learned) -> tuple[Size, list[Candidate]]:
+    """The best family with coloured noise, from no state upwards, and all that were tried."""
     best, tried = None, []
     for each in (*learned.smaller[::-1], learned):
-        found = [
-            Candidate(one, judge(sample, one.family, draws).density)
-            for one in _disturbed(sequences, each, points)
-        ]
-        trial = max(found, key=lambda candidate: np.mean(candidate.density))
-        together = _together(sequences, found[-1].learned, points, options)
-        refined = Candidate(together, judge(sample, together.family, draws).density)
-        is_clear = _rises(refined, trial) and is_ahead(refined.density, trial.density)
-        if options.disturbance == "joint" or is_clear:
-            trial = refined
-        tried += [*found, refined]
-        if best is not None and not _is_better(trial, best):
+        spent = share_spent(search.sequences, each)
+        noise = learn_noise(search.sequences, each.family, each.posterior, search.points, spent)
+        size = Size(each, noise, _candidate(search, noise))
+        tried.append(size.candidate)
+        if best is not None and not _is_better(size.candidate, best.candidate):
             break
-        best = trial
-    chosen = best.learned
-    if auto and not is_worth_it(best, Candidate(learned, before.density)):
-        chosen = learned
-    stages = [one.learned.stages[0]._replace(kept=one.learned is chosen) for one in tried]
-    return chosen._replace(stages=(*learned.stages, *stages))
+        best = size
+    return best, tried
+
+
+def _best_kind(search: Search, size: Size) -> tuple[Candidate, list[Candidate]]:
+    """The best kind of disturbance for a family, and the candidates besides coloured noise."""
+    sequences, points, options = search.sequences, search.points, search.options
+    spent = share_spent(sequences, size.grown)
+    gain = _candidate(search, learn_gain(sequences, size.noise, points, spent))
+    trial = max(size.candidate, gain, key=lambda candidate: np.mean(candidate.density))
+    start, limit = gain.learned, DECIDING_TOLERANCE * options.tol
+    together = _candidate(
+        search,
+        learn_together(
+            sequences, (start.family, start.posterior), points, options.varying,
+            max_iter=options.max_iter, tol=limit,
+        ),
+    )  # fmt: skip
+    is_clear = _rises(together, trial) and is_ahead(together.density, trial.density)
+    if options.disturbance == "joint" or is_clear:
+        trial = together
+    return trial, [gain, together]
+
+
+def _candidate(search: Search, result: EMResult) -> Candidate:
+    """What was learned, judged."""
+    learned = with_evidence(with_gap_weights(search.sequences, result.family), result)
+    return Candidate(learned, judge(search.judged, result.family, search.draws).density)
+
+
+def _stands_up(search: Search, best: Candidate, without: Candidate) -> bool:
+    """Whether a disturbance is worth it; with all draws of inference, where it is not clear."""
+    if is_ahead(best.density, without.density, CLEARLY):
+        return True
+    best, without = (
+        one._replace(density=judge(search.judged, one.learned.family, search.draws).density)
+        for one in (best, without)
+    )
+    return is_worth_it(best, without)
 
 
 def _is_better(trial: Candidate, other: Candidate) -> bool:
@@ -163,17 +239,6 @@ def _explained(sequences: PackedSequences, learned: Learned) -> float:
     )
 
 
-def _disturbed(sequences: PackedSequences, learned: Learned, points: np.ndarray) -> list:
-    """With coloured noise; and with a gain on the states too."""
-    spent = share_spent(sequences, learned)
-    noise = learn_noise(sequences, learned.family, learned.posterior, points, spent)
-    gain = learn_gain(sequences, noise, points, spent)
-    return [
-        with_evidence(with_gap_weights(sequences, result.family), result)
-        for result in (noise, gain)
-    ]
-
-
 def share_spent(sequences: PackedSequences, learned: Learned) -> float:
     """Share of the observed values that the well-determined entries of (W, b) use up."""
     _, n_determined = update_relevance(learned.family, learned.curvature)
@@ -211,37 +276,3 @@ def _all_held(sequences: PackedSequences, learned: Learned) -> Held:
     """Nothing of (W, b) moves."""
     shape = (learned.family.loadings.shape[1] + 1, len(learned.family.bias))
     return Held(np.zeros(shape, dtype=bool), share_spent(sequences, learned))
-
-
-def _together(sequences, learned, points, options) -> Learned:
-    """All of (W, b, K) at once, from the staged fit."""
-    start = (learned.family, learned.posterior)
-    limits = {"max_iter": options.max_iter, "tol": DECIDING_TOLERANCE * options.tol}
-    result = learn_together(sequences, start, points, options.varying, **limits)
-    return with_evidence(with_gap_weights(sequences, result.family), result)
-
-
-def go_on_with_the_seen(sequences: PackedSequences, learned: Learned, learn: Callable) -> Learned:
-    """Call learn(sequences, learned) with the sequences of which something is observed."""
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
-    if seen.all():
-        return learn(sequences, learned)
-    some = learn(select_sequences(sequences, seen), select_posterior(learned, seen))
-    return scatter_posterior(some, seen)
-
-
-def select_posterior(learned: Learned, index: np.ndarray) -> Learned:
-    """The same with the posteriors of some of the sequences; smaller families have no others."""
-    posterior = TaskPosterior(*(part[index] for part in learned.posterior))
-    return learned._replace(posterior=posterior)
-
-
-def scatter_posterior(learned: Learned, seen: np.ndarray) -> Learned:
-    """The same with posteriors of all sequences, the prior for those without values."""
-    everyone = prior_posterior(len(seen), learned.posterior.mean.shape[1])
-    everyone.mean[seen], everyone.factor[seen] = learned.posterior
-    level = learned.level
-    if level is not None:
-        level = np.ones(len(seen))
-        level[seen] = learned.level
-    return learned._replace(posterior=everyone, level=level)

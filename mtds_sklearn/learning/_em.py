@@ -22,6 +22,7 @@ from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.learning._e_step import e_step
 from mtds_sklearn.learning._m_step import (
     Curvature,
+    curvature,
     level_cost,
     log_prior,
     m_step,
@@ -30,7 +31,7 @@ from mtds_sklearn.learning._m_step import (
     sequence_weights,
     weighted_counts,
 )
-from mtds_sklearn.learning._posterior import TaskPosterior, divergence
+from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points, divergence
 from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._likelihood import gaussian_log_density
 from mtds_sklearn.model._task_map import Family
@@ -93,7 +94,7 @@ class EMResult(NamedTuple):
     family : Family
     posterior : TaskPosterior
     last : Curvature
-        Derivatives of the last M-step.
+        Derivatives of the last M-step, or, where something was held, at the end.
     bounds, gains : list of float
         Bound after each iteration, and its rise within the iteration under a fixed prior, in nats.
     converged : bool
@@ -153,6 +154,8 @@ def run_em(
         if still >= STILL_ITERATIONS:
             break
     converged = still >= STILL_ITERATIONS
+    if moving is not None:
+        last = curvature(cubature_points(posterior), sequences, family)
     return EMResult(family, posterior, last, bounds, gains, converged)
 
 

@@ -28,7 +28,6 @@ from collections.abc import Callable
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.learning._disturbance import go_on_with_the_seen
 from mtds_sklearn.learning._em import run_em
 from mtds_sklearn.learning._growth import (
     DECIDING_ITERATIONS,
@@ -38,6 +37,7 @@ from mtds_sklearn.learning._growth import (
 )
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.learning._seen import go_on_with_the_seen
 from mtds_sklearn.model._likelihood import evaluations, symmetric, theta_quantities
 from mtds_sklearn.model._task_map import natural_parameters
 

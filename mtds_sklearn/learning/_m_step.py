@@ -23,6 +23,7 @@ from scipy.linalg import cho_factor, cho_solve
 from mtds_sklearn._sequences import PackedSequences, observed_counts
 from mtds_sklearn.learning._chunks import by_chunk, joined
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.model._chart import differentiate_only
 from mtds_sklearn.model._lds import lds_from_natural
 from mtds_sklearn.model._likelihood import (
     evaluations,
@@ -97,8 +98,16 @@ def _expected_squares(sequences, points, family) -> np.ndarray:
     return squared.reshape(n, n_points, -1).mean(axis=1) * sequence_weights(sequences)[:, None]
 
 
-def curvature(points, sequences, family) -> Curvature:
-    """Gradient and Gauss-Newton matrix of sum_i w_i E_q log p(y_i | z_i) in (W, b)."""
+def curvature(points, sequences, family, moving: np.ndarray | None = None) -> Curvature:
+    """Gradient and Gauss-Newton matrix of sum_i w_i E_q log p(y_i | z_i) in (W, b).
+
+    Where an entry of theta moves nowhere in `moving` (k + 1, n_theta), its derivatives are not what
+    they would be, but cheap.
+    """
+    if moving is not None:
+        chart = family.chart
+        moved = np.any(chart.basis[:, moving.any(axis=0)] != 0.0, axis=1)
+        family = family._replace(chart=differentiate_only(chart, moved))
     parts = by_chunk(_curvature, sequences, (points,), (family,))
     gradients, normals, squares = zip(*parts, strict=True)
     return Curvature(sum(gradients), sum(normals), joined(list(squares)))
@@ -163,7 +172,7 @@ def m_step(
     family : Family
         With new (W, b); never worse than the old one in Q.
     last : Curvature
-        At the last point where derivatives were taken.
+        At the last point where derivatives were taken, as of `curvature`.
     squared : ndarray of shape (n_sequences, n_outputs)
         Expected squared residuals at the new parameters, weighted.
     damping : float
@@ -172,7 +181,7 @@ def m_step(
     points = cubature_points(posterior)
     n_observed = weighted_counts(sequences)
     for _ in range(n_steps):
-        last = curvature(points, sequences, family)
+        last = curvature(points, sequences, family, moving)
         squared = last.squared
         value = objective(squared, n_observed, family, posterior.mean)
         accepted = False
