@@ -11,7 +11,7 @@ from mtds_sklearn._sequences import pack_sequences, select_sequences
 from mtds_sklearn.inference import _adaptive_is, _pool
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._coordinates import coordinates_of, prior_points
-from mtds_sklearn.inference._draws import N_DRAWS, Draws, make_draws
+from mtds_sklearn.inference._draws import N_DRAWS, Draws, first_draws, make_draws
 from mtds_sklearn.inference._moments import accurate_moments
 from mtds_sklearn.inference._pool import Pool, last_or_resampled, weigh
 from mtds_sklearn.inference._proposals import _modes
@@ -396,3 +396,16 @@ def test_draws_depend_on_the_arguments_alone():
         # So are the draws of each component, which are consecutive.
         for part in np.split(normal, 8, axis=1):
             np.testing.assert_allclose(np.cov(part), np.eye(2), atol=8e-2)
+
+
+def test_fewer_draws_and_rounds_say_roughly_the_same(rng):
+    family = family_of(rng, "standard", 2, scale=0.6)
+    sequences, _ = draw_sequences(rng, family, LENGTHS, missing=0.2)
+    draws = make_draws(2, 0)
+    rough = first_draws(draws, 256, 1)
+    found, expected = infer(sequences, family, rough), infer(sequences, family, draws)
+    assert found.z.shape[1] == 256
+    np.testing.assert_allclose(found.log_evidence, expected.log_evidence, atol=0.2)
+    assert not np.allclose(found.log_evidence, expected.log_evidence, atol=1e-6)
+    assert rough.component.mean() == pytest.approx(0.5)
+    assert len(rough.normal) == len(rough.scale) == 2  # what the first round holds still, and one

@@ -12,6 +12,7 @@ from small_families import (
     make_rows,
     observed_outputs,
 )
+from systems import assert_close
 
 from mtds_sklearn.learning import _m_step
 from mtds_sklearn.learning._m_step import (
@@ -101,6 +102,20 @@ def test_the_normal_matrix_is_the_sum_of_kronecker_products(rng, options):
     np.testing.assert_allclose(
         expected_squares(points, sequences, family), found.squared, rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+def test_derivatives_of_what_moves_do_not_depend_on_what_is_held(rng, options):
+    family = make_family(rng, (3, 1, 2), 2, **options)
+    sequences = make_rows(rng, (6, 1, 9), n_inputs=1, n_outputs=2, missing=0.2)
+    points = cubature_points(make_posterior(rng, 3, 2))
+    moving = rng.random((3, len(family.bias))) < 0.2
+    whole, part = (curvature(points, sequences, family, some) for some in (None, moving))
+    at = np.flatnonzero(moving)
+    assert_close(part.gradient[moving], whole.gradient[moving])
+    assert_close(part.normal[np.ix_(at, at)], whole.normal[np.ix_(at, at)])
+    assert_close(part.squared, whole.squared)
+    assert np.abs(part.normal).sum() < np.abs(whole.normal).sum()
 
 
 @pytest.mark.parametrize("size", [1, 500, 3000])
