@@ -62,6 +62,12 @@ MESSAGES = {
         "PooledLDS: y_context needs the outputs seen in fit, in their order, ['pressure', "
         "'index']; got ['index', 'pressure']",
     ),
+    "labels of another type": (
+        lambda: predict(groups=rows()["groups"].astype(str)),
+        UserWarning,
+        "PooledLDS: 4 of 4 labels are those of sequences of fit but for their type, the first is "
+        "'0' where fit had 0: they are taken for new sequences",
+    ),
     "an output without values": (
         lambda: fit(y=np.column_stack([rows()["y"], np.full(48, np.nan)])),
         UserWarning,

@@ -42,6 +42,7 @@ from mtds_sklearn.estimators._memory_of_rows import (
     check_starts,
     remember,
     warn_if_far,
+    warn_if_mistyped,
     warn_if_unseen,
 )
 from mtds_sklearn.estimators._surface import SequenceRegressorMixin
@@ -368,6 +369,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         who, sequences = type(self).__name__, self._pack(inputs, outputs, labels, times)
         memory = RowMemory(self._starts_, self._y_mean_, self._y_std_)
         check_starts(memory, sequences, times, who)
+        warn_if_mistyped(sequences, self.labels_, who)
         warn_if_far(memory, outputs, name=name, who=who)
         return sequences
 

@@ -79,6 +79,21 @@ def check_starts(memory: RowMemory, sequences: PackedSequences, times: Any, who:
         )
 
 
+def warn_if_mistyped(sequences: PackedSequences, labels: np.ndarray, who: str) -> None:
+    """Warn of labels that are spelled like some of `fit`, 3 and "3", and are not the same."""
+    known = set(labels.tolist())
+    strangers = [label for label in sequences.labels.tolist() if label not in known]
+    spelled = {str(label): label for label in known} if strangers else {}
+    twins = [label for label in strangers if str(label) in spelled]
+    if twins:
+        twin = spelled[str(twins[0])]
+        warn_caller(
+            f"{who}: {len(twins)} of {len(sequences.labels)} labels are those of sequences of fit "
+            f"but for their type, the first is {twins[0]!r} where fit had {twin!r}: they are taken "
+            "for new sequences"
+        )
+
+
 def warn_if_unseen(sequences: PackedSequences, who: str) -> None:
     """Warn of outputs of which there is no value to learn from."""
     unseen = np.flatnonzero(~sequences.observed.any(axis=0))
