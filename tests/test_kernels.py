@@ -21,7 +21,7 @@ from systems import (
 
 from mtds_sklearn.kernels import _forward, _latents, _sensitivities
 from mtds_sklearn.model._lds import KINDS, Shape, kind_slices, lds_from_natural, natural_from_lds
-from mtds_sklearn.model._likelihood import normal_entries, symmetric
+from mtds_sklearn.model._normal import normal_entries, symmetric
 
 ALL_SHAPES = pytest.mark.parametrize("shape", SHAPES, ids=name_of)
 SOME_SHAPES = pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from mtds_sklearn.model._lds import (
     transition_coordinates,
     transition_matrix,
 )
-from mtds_sklearn.model._likelihood import symmetric, theta_quantities
+from mtds_sklearn.model._likelihood import theta_quantities
+from mtds_sklearn.model._normal import symmetric
 
 ALL_SHAPES = pytest.mark.parametrize("shape", SHAPES, ids=name_of)
 MODAL = [shape for shape in SHAPES if shape.block == 2]

@@ -19,13 +19,12 @@ from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
     log_likelihood,
-    normal_entries,
     particle_outputs,
     predicted_outputs,
     squared_residuals,
-    symmetric,
     theta_quantities,
 )
+from mtds_sklearn.model._normal import normal_entries, symmetric
 
 SOME_SHAPES = pytest.mark.parametrize("shape", SHAPES[::3], ids=name_of)
 

@@ -55,7 +55,7 @@ def difference(ours, theirs, stored) -> float:
 
 def table(name: str, dense: bool, quick: bool) -> str:
     """Rows of one problem."""
-    from mtds_sklearn.model._likelihood import normal_entries
+    from mtds_sklearn.model._normal import normal_entries
     from speed_parts import jax_kernels, numpy_kernels, own_kernels, torch_kernels
     from speed_parts.problem import SIZES, make_problem, operations
 

@@ -25,9 +25,9 @@ from mtds_sklearn.model._likelihood import (
     level_weights,
     row_work,
     student_log_density,
-    symmetric,
     theta_quantities,
 )
+from mtds_sklearn.model._normal import symmetric
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
 
 

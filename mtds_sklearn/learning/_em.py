@@ -15,7 +15,8 @@ it. While the noise is held up by an annealing floor the bound may fall when the
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_factor, solve_triangular
+from scipy.linalg.lapack import dpotri
 
 from mtds_sklearn._progress import report
 from mtds_sklearn._sequences import PackedSequences
@@ -222,8 +223,7 @@ def update_relevance(family: Family, last: Curvature, moving: np.ndarray | None 
     k = family.loadings.shape[1]
     normal, free = posterior_normal(family, last, moving)
     variance = np.zeros(free.shape)
-    factor = cho_factor(normal, lower=True)
-    variance[free] = np.diag(cho_solve(factor, np.eye(len(normal))))
+    variance[free] = _inverse_diagonal(normal)
     n_determined = np.sum(1.0 - prior_precision(family).ravel()[free] * variance[free])
     vary = free.reshape(k + 1, -1)[:k].any(axis=0)
     size = np.sum(family.loadings**2, axis=1) + variance.reshape(k + 1, -1)[:k].sum(axis=0)
@@ -232,6 +232,14 @@ def update_relevance(family: Family, last: Curvature, moving: np.ndarray | None 
     if k == 0:
         precision = family.precision
     return family._replace(precision=precision), float(n_determined)
+
+
+def _inverse_diagonal(matrix: np.ndarray) -> np.ndarray:
+    """Diagonal of the inverse of a positive definite matrix."""
+    if len(matrix) == 0:
+        return np.zeros(0)
+    inverse, _ = dpotri(cho_factor(matrix, lower=True)[0], lower=1)
+    return np.diag(inverse)
 
 
 def log_evidence(result: EMResult, log_joint: np.ndarray, log_det: np.ndarray) -> float:

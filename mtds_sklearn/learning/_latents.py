@@ -38,7 +38,8 @@ from mtds_sklearn.learning._growth import (
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._seen import go_on_with_the_seen
-from mtds_sklearn.model._likelihood import evaluations, symmetric, theta_quantities
+from mtds_sklearn.model._likelihood import evaluations, theta_quantities
+from mtds_sklearn.model._normal import symmetric
 from mtds_sklearn.model._task_map import natural_parameters
 
 # Where the number of latents is to be found, it is looked for from here down.

@@ -28,11 +28,10 @@ from mtds_sklearn.model._lds import lds_from_natural
 from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
-    normal_entries,
     squared_residuals,
-    symmetric,
     theta_quantities,
 )
+from mtds_sklearn.model._normal import normal_entries, symmetric
 from mtds_sklearn.model._task_map import Family, log_levels, natural_parameters
 
 BIAS_PRECISION = 0.01
@@ -138,12 +137,13 @@ def _curvature(sequences, points, family) -> Curvature:
         mean = scaled.reshape(len(index), n_points, -1).mean(axis=1)
         squared[index] = mean * weights[index, None]
     basis = chart.basis[chart.active]
-    full = np.empty((k + 1, k + 1, n_active, n_active))
-    full[upper] = symmetric(normal, chart)
-    full[upper[1], upper[0]] = full[upper]
     d = basis.shape[1]
-    full = np.swapaxes(basis.T @ full @ basis, 1, 2).reshape((k + 1) * d, (k + 1) * d)
-    return Curvature(gradient @ basis, full, squared)
+    full = np.empty((k + 1, d, k + 1, d))
+    in_theta = symmetric(normal, chart)
+    if not np.array_equal(basis, np.eye(n_active)):
+        in_theta = basis.T @ in_theta @ basis
+    full[upper[0], :, upper[1]] = full[upper[1], :, upper[0]] = in_theta
+    return Curvature(gradient @ basis, full.reshape((k + 1) * d, (k + 1) * d), squared)
 
 
 def objective(squared, n_observed, family, z) -> float:
@@ -214,7 +214,7 @@ def posterior_normal(family: Family, last: Curvature, moving: np.ndarray | None 
     free = np.isfinite(precision)
     if moving is not None:
         free &= moving.ravel()
-    normal = last.normal[np.ix_(free, free)].copy()
+    normal = last.normal.copy() if free.all() else last.normal[np.ix_(free, free)]
     normal[np.diag_indices_from(normal)] += precision[free]
     return normal, free
 

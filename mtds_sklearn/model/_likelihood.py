@@ -17,17 +17,16 @@ with n values in all and Q the sum of weighted squares above at s = exp(psi[-1])
 Taylor, J. Am. Stat. Assoc. 84, 1989).
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn._sequences import PackedSequences, frozen, observed_counts, value_precision
+from mtds_sklearn._sequences import PackedSequences, observed_counts, value_precision
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
-from mtds_sklearn.model._lds import Shape, kind_slices
+from mtds_sklearn.model._normal import normal_entries
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 # No sum of squares is larger. Where innovations that are fed back grow without bound, thousands of
@@ -251,45 +250,6 @@ def theta_quantities(
 
     run_split(some, count, sensitivity_work(run, chart))
     return out
-
-
-def normal_entries(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns (n_normal,) of what a Gauss-Newton matrix has, lower triangle row by row.
-
-    Without a gain an output does not move with the entries of C, D and offset of another one, so
-    that two such entries of different outputs have nothing in common; and the noise level has
-    nothing in common with any entry.
-    """
-    return _normal_entries(chart.active.tobytes(), chart.shape, chart.gain)
-
-
-@lru_cache(maxsize=64)
-def _normal_entries(active: bytes, shape: Shape, gain: bool) -> tuple[np.ndarray, np.ndarray]:
-    active = np.frombuffer(active, dtype=np.int64)
-    everything, nothing, noise = -1, -2, shape.n_outputs
-    output = np.full(len(active), everything)
-    for kind, part in kind_slices(shape).items():
-        inside = (active >= part.start) & (active < part.stop)
-        if kind == "noise":
-            output[inside] = noise
-        elif kind == "K" and not gain:
-            output[inside] = nothing
-        elif kind in ("C", "D", "offset") and not gain:
-            output[inside] = (active[inside] - part.start) * noise // (part.stop - part.start)
-    rows, columns = np.tril_indices(len(active))
-    met = (output[columns] == everything) & (output[rows] < noise)
-    met = (met | (output[columns] == output[rows])) & (output[rows] != nothing)
-    return frozen(rows[met]), frozen(columns[met])
-
-
-def symmetric(normal: np.ndarray, chart: Chart) -> np.ndarray:
-    """Matrices (..., n_active, n_active) from their entries (..., n_normal)."""
-    size = len(chart.active)
-    rows, columns = normal_entries(chart)
-    full = np.zeros((*normal.shape[:-1], size, size))
-    full[..., rows, columns] = normal
-    full[..., columns, rows] = normal
-    return full
 
 
 def sensitivity_work(run: Evaluations, chart: Chart) -> float:
