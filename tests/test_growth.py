@@ -88,11 +88,13 @@ def test_stages_tell_what_was_tried_and_kept(rng):
     sequences, _ = noisy(rng, oscillations(rng, 20, 40))
     learned, _, _ = learn(sequences, 4, 3)
     stages = learned.stages
-    assert [stage.n_states for stage in stages] == [0, 2, 4, 3, 1, 2]
-    assert [stage.kept for stage in stages] == [True, True, False, False, False, True]
+    # One state in place of the pair is not tried: it could not explain an oscillation.
+    assert [stage.n_states for stage in stages] == [0, 2, 4, 3, 2]
+    assert [stage.kept for stage in stages] == [True, True, False, False, True]
     evidence = [stage.evidence for stage in stages]
-    assert evidence[1] > max(evidence[0], *evidence[2:5])
-    assert [stage.n_annealed for stage in stages] == 5 * [_growth.ANNEALING_STEPS] + [0]
+    assert evidence[1] > max(evidence[0], *evidence[2:4])
+    # Without states the outputs are linear in theta.
+    assert [stage.n_annealed for stage in stages] == [0, *3 * [_growth.ANNEALING_STEPS], 0]
     assert all(len(stage.bounds) > stage.n_annealed for stage in stages)
     # The last one is the fit itself.
     assert stages[-1].evidence == learned.evidence
@@ -102,8 +104,8 @@ def test_stages_tell_what_was_tried_and_kept(rng):
 def test_stages_end_with_the_conversion_and_its_polish(rng):
     sequences, _ = noisy(rng, oscillations(rng, 20, 30))
     learned, _, _ = learn(sequences, 2, 2, cayley=True)
-    assert [stage.n_states for stage in learned.stages] == [0, 2, 1, 2, 2]
-    assert [stage.kept for stage in learned.stages] == [True, True, False, True, True]
+    assert [stage.n_states for stage in learned.stages] == [0, 2, 2, 2]
+    assert [stage.kept for stage in learned.stages] == [True, True, True, True]
 
 
 def test_one_oscillation_is_one_block(rng):
@@ -388,10 +390,21 @@ def test_a_block_is_kept_only_if_the_evidence_rises(rng, monkeypatch):
     monkeypatch.setattr(_growth, "_stage", watched)
     learned, _, _ = learn(sequences, 6, 2)
     sizes = [found(trial) for trial in trials]
-    assert sizes == [0, 2, 4, 3, 1]
+    assert sizes == [0, 2, 4, 3]
     evidence = dict(zip(sizes, [trial.evidence for trial in trials], strict=True))
     assert found(learned) == max(evidence, key=evidence.get) == 2
     assert evidence[2] > evidence[0] + 100.0
+
+
+@pytest.mark.parametrize("limit", [2, 4])
+def test_a_single_state_that_is_not_tried_would_have_been_refused(rng, monkeypatch, limit):
+    sequences, _ = noisy(rng, oscillations(rng, 15, 40))
+    learned, _, _ = learn(sequences, limit, 2)
+    monkeypatch.setattr(_growth, "HOPE", np.inf)
+    patient, _, _ = learn(sequences, limit, 2)
+    assert len(learned.stages) < len(patient.stages)
+    assert found(learned) == found(patient)
+    assert learned.evidence == patient.evidence
 
 
 def test_the_evidence_of_a_random_offset_is_exact_in_z(rng):

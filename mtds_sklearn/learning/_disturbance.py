@@ -26,9 +26,10 @@ from mtds_sklearn.learning._gain import (
     start_noise,
     with_noise_states,
 )
-from mtds_sklearn.learning._growth import DECIDING_TOLERANCE, Learned, Options, with_evidence
+from mtds_sklearn.learning._growth import DECIDING_TOLERANCE, with_evidence
 from mtds_sklearn.learning._initialization import spread_sample
 from mtds_sklearn.learning._judgement import Judgement, is_ahead, judge
+from mtds_sklearn.learning._learned import Learned, Options
 from mtds_sklearn.learning._levels import fit_levels, weighted_by_level
 from mtds_sklearn.learning._seen import go_on_with_the_seen
 from mtds_sklearn.model._likelihood import evaluations, squared_residuals

@@ -6,16 +6,13 @@ tried, and one state in place of the last pair. A generous limit on the number o
 no harm.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences, frozen
 from mtds_sklearn.learning._conversion import convert_to_cayley
 from mtds_sklearn.learning._e_step import laplace_terms
-from mtds_sklearn.learning._em import MIN_NOISE, EMResult, log_evidence, run_em
+from mtds_sklearn.learning._em import MIN_NOISE, EMResult, best_noise, log_evidence, run_em
 from mtds_sklearn.learning._initialization import (
     add_block,
     find_block,
@@ -23,108 +20,24 @@ from mtds_sklearn.learning._initialization import (
     n_entries,
     release_level,
     residuals_at,
+    squares_beside_one_state,
 )
-from mtds_sklearn.learning._m_step import Curvature, posterior_normal
-from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
+from mtds_sklearn.learning._learned import Learned, Options, Stage
+from mtds_sklearn.learning._m_step import Curvature, posterior_normal, weighted_counts
+from mtds_sklearn.learning._posterior import prior_posterior
+from mtds_sklearn.learning._seen import of_the_seen
 from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._lds import Shape
+from mtds_sklearn.model._likelihood import gaussian_log_density
 from mtds_sklearn.model._task_map import Family
 
 ANNEALING_STEPS = 12
 FINAL_FLOOR = 0.15
 DECIDING_ITERATIONS = 30
+# Nats per value that the rest of a family may gain when a state is added, at most: noise half as
+# large in all outputs would be 0.7.
+HOPE = 0.5
 DECIDING_TOLERANCE = 10.0
-
-
-class Options(NamedTuple):
-    """What to learn and how long.
-
-    Attributes
-    ----------
-    n_states, latent_dim : int
-        Upper limit of the number of states; dimension of z (0: one theta for all).
-    free, varying : tuple of str
-        Kinds of entries that are learned, and those that may differ between sequences.
-    cayley : bool
-        Whether to convert the finished fit to the Cayley chart and refine it there.
-    max_iter, tol : int, float
-        See `run_em`.
-    disturbance : {"none", "innovations", "joint", "auto"}
-        What to learn after growth; see `_disturbance`.
-    sequence_noise : bool
-        Whether noise levels may differ between sequences.
-    find_latents : bool
-        Whether latent_dim is only where to begin; see `_latents`.
-    """
-
-    n_states: int
-    latent_dim: int
-    free: tuple
-    varying: tuple
-    cayley: bool
-    max_iter: int
-    tol: float
-    disturbance: str = "none"
-    sequence_noise: bool = False
-    find_latents: bool = False
-
-
-class Stage(NamedTuple):
-    """What one stage of learning came to, for those who want to look.
-
-    Attributes
-    ----------
-    n_states : int
-    bounds : ndarray of shape (n_iterations,)
-        Bound after each iteration, in nats.
-    n_annealed : int
-        Number of the first iterations that held the noise up.
-    evidence : float
-        Laplace log evidence, in nats.
-    kept : bool
-        Whether learning went on from here; not where a stage before had more evidence.
-    """
-
-    n_states: int
-    bounds: np.ndarray
-    n_annealed: int
-    evidence: float
-    kept: bool
-
-
-class Learned(NamedTuple):
-    """A learned family with the posteriors of its training sequences.
-
-    Attributes
-    ----------
-    family : Family
-    posterior : TaskPosterior
-    evidence : float
-        Laplace log evidence, in nats.
-    curvature : Curvature
-        Derivatives in (W, b) at the end.
-    bounds, gains : list of float
-        Of the last stage; see `run_em`.
-    converged : bool
-    stages : tuple of Stage
-        Everything that was tried, in order; the last one led here.
-    smaller : tuple of Learned
-        What growth came by: families with fewer and fewer states, with the posteriors of the
-        sequences that have an observed value.
-    level : ndarray of shape (n_sequences,) or None
-        Noise level of each sequence, if they differ.
-    """
-
-    family: Family
-    posterior: TaskPosterior
-    evidence: float
-    curvature: Curvature
-    bounds: list
-    gains: list
-    converged: bool
-    stages: tuple
-    smaller: tuple = ()
-    level: np.ndarray | None = None
 
 
 def grow(
@@ -157,17 +70,6 @@ def resume(
         return polish(seen, family._replace(prior=None), posterior, points, options)
 
     return of_the_seen(sequences, learn)
-
-
-def of_the_seen(sequences: PackedSequences, learn: Callable) -> Learned:
-    """Learn from the sequences of which something is observed; the others get the prior."""
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
-    if seen.all() or not seen.any():
-        return learn(sequences)
-    learned = learn(select_sequences(sequences, seen))
-    everyone = prior_posterior(len(seen), learned.posterior.mean.shape[1])
-    everyone.mean[seen], everyone.factor[seen] = learned.posterior
-    return learned._replace(posterior=everyone)
 
 
 def _grow(sequences, options, points, normals) -> Learned:
@@ -234,9 +136,22 @@ def _single_last(sequences, before, best, points, normals, options) -> Learned:
     """
     for base in (best, before):
         if base is not None and base.family.chart.shape.n_states < options.n_states:
+            if _is_hopeless(sequences, base, best.evidence):
+                continue
             trial = grown(sequences, base, 1, points, normals, options)
             best = better(best, trial)
     return best
+
+
+def _is_hopeless(sequences: PackedSequences, base: Learned, evidence: float) -> bool:
+    """Whether one state more than `base` leaves far too much to have so much evidence."""
+    residuals = residuals_at(sequences, base.family, base.posterior.mean)
+    left = sequences._replace(outputs=frozen(residuals))
+    squares = squares_beside_one_state(left)
+    count = weighted_counts(sequences).sum(axis=0)
+    noise = best_noise(squares, count)
+    fit = float(gaussian_log_density(squares, count, noise))
+    return fit + HOPE * float(count.sum()) < evidence
 
 
 def grown(sequences, best, width, points, normals, options) -> Learned:
@@ -252,12 +167,13 @@ def _stage(sequences, family, posterior, points, options) -> Learned:
     count = np.maximum(sequences.observed.sum(axis=0), 1)
     size = np.maximum(np.sqrt(np.sum(residuals**2, axis=0) / count), MIN_NOISE)
     family = family._replace(noise_std=size)
-    floors = size * np.geomspace(1.0, FINAL_FLOOR, ANNEALING_STEPS)[:, None]
+    n_annealed = ANNEALING_STEPS if family.chart.shape.n_states else 0
+    floors = size * np.geomspace(1.0, FINAL_FLOOR, n_annealed)[:, None]
     result = run_em(
         sequences, family, posterior, points, floors=tuple(np.maximum(floors, MIN_NOISE)),
         max_iter=DECIDING_ITERATIONS, tol=DECIDING_TOLERANCE * options.tol,
     )  # fmt: skip
-    return with_evidence(sequences, result, n_annealed=ANNEALING_STEPS)
+    return with_evidence(sequences, result, n_annealed)
 
 
 def polish(sequences, family, posterior, points, options) -> Learned:

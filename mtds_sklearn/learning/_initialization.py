@@ -155,6 +155,18 @@ def find_block(sequences: PackedSequences, residuals: np.ndarray, single: bool) 
     return Block(best, direction, along, _emission(best, along, across), float(spread))
 
 
+def squares_beside_one_state(left: PackedSequences) -> np.ndarray:
+    """The least sums of squares (n_outputs,) of residuals that one state more could leave.
+
+    Each sequence and output has the pole of the grid that it likes best, and responses, a constant
+    and feed-through of its own.
+    """
+    solution, right = _regress(pole_grid(single=True), left, RIDGE)
+    explained = np.sum(solution * right, axis=3).max(axis=0)
+    squares = np.add.reduceat(left.outputs**2, left.offsets[:-1], axis=0)
+    return sequence_weights(left) @ np.maximum(squares - explained, 0.0)
+
+
 def spread_sample(left: PackedSequences, n_most: int) -> PackedSequences:
     """At most n_most sequences, from those with the smallest outputs to those with the largest.
 

@@ -29,12 +29,8 @@ import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn.learning._em import run_em
-from mtds_sklearn.learning._growth import (
-    DECIDING_ITERATIONS,
-    Learned,
-    Options,
-    with_evidence,
-)
+from mtds_sklearn.learning._growth import DECIDING_ITERATIONS, with_evidence
+from mtds_sklearn.learning._learned import Learned, Options
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._seen import go_on_with_the_seen

@@ -8,17 +8,10 @@ their evidence asks for more.
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.learning._growth import (
-    Learned,
-    Options,
-    better,
-    grow,
-    grown,
-    of_the_seen,
-    polish,
-    resume,
-)
+from mtds_sklearn.learning._growth import better, grow, grown, polish, resume
 from mtds_sklearn.learning._initialization import spread_sample
+from mtds_sklearn.learning._learned import Learned, Options
+from mtds_sklearn.learning._seen import of_the_seen
 from mtds_sklearn.model._chart import n_family_states
 
 MOST_GROWN = 256
