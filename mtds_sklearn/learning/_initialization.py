@@ -189,12 +189,17 @@ def _regress(grid, left, ridge) -> tuple:
         block_entries(grid), left.outputs, left.observed.astype(np.float64), left.inputs,
         left.offsets, normal, right,
     )  # fmt: skip
+    alike = bool(left.observed.all())  # all outputs have the same normal matrix
+    if alike:
+        normal = normal[:, :, :1]
     # Columns of length one, so that inputs of any size leave something of the ridge.
     size = np.sqrt(np.diagonal(normal, axis1=-2, axis2=-1) + ridge)
     normal /= size[..., :, None] * size[..., None, :]
     normal += (ridge / size**2 + LEAST_RIDGE)[..., None] * np.eye(width)
-    solution = np.linalg.solve(normal, (right / size)[..., None])[..., 0] / size
-    return solution, right
+    if alike:
+        columns = np.swapaxes(right / size, 2, 3)
+        return np.swapaxes(np.linalg.solve(normal[:, :, 0], columns), 2, 3) / size, right
+    return np.linalg.solve(normal, (right / size)[..., None])[..., 0] / size, right
 
 
 def _scores(grid, left, ridge) -> np.ndarray:
