@@ -10,6 +10,7 @@ from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import forecast_rows, forecast_run, posterior_particles
 from mtds_sklearn.inference._horizon import forecast_at_horizon
 from mtds_sklearn.inference._online import extend, start_online
+from mtds_sklearn.learning import _sample_growth
 from mtds_sklearn.learning._disturbance import Candidate, is_worth_it, learn_rest
 from mtds_sklearn.learning._gain import (
     disturbance_of,
@@ -18,10 +19,12 @@ from mtds_sklearn.learning._gain import (
     learn_noise,
     with_noise_states,
 )
-from mtds_sklearn.learning._growth import Options, grow, n_stages, theta_size
+from mtds_sklearn.learning._growth import n_stages, theta_size
 from mtds_sklearn.learning._judgement import judge
+from mtds_sklearn.learning._learned import Options
 from mtds_sklearn.learning._m_step import forgets
 from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.learning._sample_growth import grow_from_sample
 from mtds_sklearn.model._chart import make_chart, theta_names
 from mtds_sklearn.model._lds import Shape, lds_from_natural
 from mtds_sklearn.model._likelihood import evaluations, predicted_outputs, squared_residuals
@@ -158,7 +161,7 @@ def learn(sequences, **changes):
     plan = options(**changes)
     shape = (n_stages(plan.n_states), theta_size(plan.n_states, 0, 1, plan.free), 1)
     normals = np.random.default_rng(0).standard_normal(shape)
-    grown = grow(sequences, plan, POINTS, normals)
+    grown = grow_from_sample(sequences, plan, POINTS, normals)
     return grown, learn_rest(sequences, grown, plan, POINTS, make_draws(1, 0))
 
 
@@ -175,6 +178,15 @@ def test_forecasts_decide(rng):
     assert disturbance_of(learn(white, disturbance="auto")[1].family) == "none"
     assert disturbance_of(learn(white, disturbance="innovations")[1].family) != "none"
     assert disturbance_of(learn(coloured)[1].family) == "none"
+
+
+def test_families_that_grew_on_a_sample_are_told_of_all_sequences(rng, monkeypatch):
+    monkeypatch.setattr(_sample_growth, "MOST_GROWN", 8)
+    sequences, _ = draw_coloured(rng, decaying(rng), (40,) * 12)
+    grown, found = learn(sequences, disturbance="innovations")
+    assert {len(each.posterior.mean) for each in grown.smaller} == {8}
+    assert len(found.posterior.mean) == len(found.posterior.factor) == 12
+    assert disturbance_of(found.family) != "none"
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,10 @@ def test_entries_are_those_of_the_chart(rng):
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.3])
 @pytest.mark.parametrize("single", [False, True])
-def test_regression_is_ridge_on_the_responses_of_the_block(rng, single):
-    sequences = make_rows(rng, RAGGED, n_inputs=2, n_outputs=2, missing=0.3)
+def test_regression_is_ridge_on_the_responses_of_the_block(rng, single, missing):
+    sequences = make_rows(rng, RAGGED, n_inputs=2, n_outputs=2, missing=missing)
     grid = pole_grid(single)[[3, 7]]
     solution, right = _initialization._regress(grid, sequences, 0.7)
     assert solution.shape == right.shape == (2, len(RAGGED), 2, 9)

@@ -26,7 +26,7 @@ from mtds_sklearn.learning._gain import (
     start_noise,
     with_noise_states,
 )
-from mtds_sklearn.learning._growth import DECIDING_TOLERANCE, with_evidence
+from mtds_sklearn.learning._growth import DECIDING_TOLERANCE, resume, with_evidence
 from mtds_sklearn.learning._initialization import spread_sample
 from mtds_sklearn.learning._judgement import Judgement, is_ahead, judge
 from mtds_sklearn.learning._learned import Learned, Options
@@ -142,7 +142,8 @@ def add_disturbance(
 def _best_with_noise(search: Search, learned: Learned) -> tuple[Size, list[Candidate]]:
     """The best family with coloured noise, from no state upwards, and all that were tried."""
     best, tried = None, []
-    for each in (*learned.smaller[::-1], learned):
+    for grown in (*learned.smaller[::-1], learned):
+        each = _known_to_all(search, grown)
         spent = share_spent(search.sequences, each)
         noise = learn_noise(search.sequences, each.family, each.posterior, search.points, spent)
         size = Size(each, noise, _candidate(search, noise))
@@ -151,6 +152,14 @@ def _best_with_noise(search: Search, learned: Learned) -> tuple[Size, list[Candi
             break
         best = size
     return best, tried
+
+
+def _known_to_all(search: Search, learned: Learned) -> Learned:
+    """The same; if it was grown on a sample, one iteration tells it what all sequences say."""
+    if len(learned.posterior.mean) == len(search.sequences.labels):
+        return learned
+    once = search.options._replace(max_iter=1)
+    return resume(search.sequences, learned.family, once, search.points)
 
 
 def _best_kind(search: Search, size: Size) -> tuple[Candidate, list[Candidate]]:

@@ -83,7 +83,7 @@ class Learned(NamedTuple):
         Everything that was tried, in order; the last one led here.
     smaller : tuple of Learned
         What growth came by: families with fewer and fewer states, with the posteriors of the
-        sequences that have an observed value.
+        sequences that have an observed value, or of the sample of them that growth saw.
     level : ndarray of shape (n_sequences,) or None
         Noise level of each sequence, if they differ.
     """

@@ -35,9 +35,7 @@ def _from_sample(sequences, options, points, normals) -> Learned:
         return learned
     best = resume(sequences, learned.family, options, points)
     best = best._replace(stages=learned.stages + best.stages)
-    # One iteration tells all sequences what they say of the families that growth came by.
-    once = options._replace(max_iter=1)
-    smaller = [resume(sequences, each.family, once, points) for each in learned.smaller]
+    smaller = list(learned.smaller)
     while not options.cayley and n_family_states(best.family.chart) + 2 <= options.n_states:
         number = 1 + n_family_states(best.family.chart) // 2
         trial = better(best, grown(sequences, best, 2, points, normals[number], options))
