@@ -3,8 +3,7 @@
     python benchmarks/speed.py kernels
 
 All run on one core, in turn, in one process; a sample is the least of a burst of calls, in seconds
-of the processor. The ratio is the median over rounds of rival / ours, with the quartiles. Our
-gradient comes from forward sensitivities, that of the others from a sweep backwards.
+of the processor. The ratio is the median over rounds of rival / ours, with the quartiles.
 """
 
 import os

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from mtds_sklearn.inference._modes import climb
+from mtds_sklearn.model._gradient import log_likelihood_gradient
 from mtds_sklearn.model._likelihood import log_likelihood, theta_quantities
 from speed_parts.problem import Problem
 
@@ -13,20 +14,17 @@ def kernels(problem: Problem) -> dict:
     """Functions without arguments: value (E,), gradient in the free entries of psi (E, n_active).
 
     Matrices J' R^-1 J are in z (E, k, k), with the identity added, and in the free entries of psi
-    (E, n_normal) those that `normal_entries` names. They come with the gradient.
+    (E, n_normal) those that `normal_entries` names. The latter come with the gradient.
     """
     p = problem
     family = p.family
 
-    def in_theta(with_normal):
-        chart, noise = family.chart, family.noise_std
-        return theta_quantities(p.psi, p.run, chart, noise, with_normal=with_normal)
-
+    setting = (p.psi, p.run, family.chart, family.noise_std)
     return {
-        "value": lambda: log_likelihood(p.psi, p.run, family.chart, family.noise_std),
-        "gradient": lambda: in_theta(False).gradient,
+        "value": lambda: log_likelihood(*setting),
+        "gradient": lambda: log_likelihood_gradient(*setting)[1],
         "Gauss-Newton, z": lambda: climb(p.z, p.run, family, max_steps=0)[2],
-        "Gauss-Newton, theta": lambda: in_theta(True).normal,
+        "Gauss-Newton, theta": lambda: theta_quantities(*setting).normal,
     }
 
 

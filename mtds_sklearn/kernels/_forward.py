@@ -41,9 +41,9 @@ def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, stride, out, e
     for h in range(width):
         _hand_on(W, at, h, end_state[e + h])
     for t in range(longest):
-        drive(W, at, shape, t)
+        drive(W, at, shape, t, at.s, at.x)
         _innovate(W, at, shape, t)
-        advance(W, at, shape, gain)
+        advance(W, at, shape, gain, at.x, at.s)
         for h in range(width):
             if t < n_rows[e + h]:
                 for o in range(shape[2]):
@@ -83,9 +83,9 @@ def advance_states(psi, states, row, data, shape, gain, out):
         for h in range(width):
             for i in range(n):
                 W[LANES * (at.s + i) + h] = states[e + h, i]
-        drive(W, at, shape, 0)
+        drive(W, at, shape, 0, at.s, at.x)
         _innovate(W, at, shape, 0)
-        advance(W, at, shape, gain)
+        advance(W, at, shape, gain, at.x, at.s)
         for h in range(width):
             _hand_on(W, at, h, states[e + h])
             for o in range(p):
@@ -99,12 +99,12 @@ def _sum_squares(W, at, shape, gain, longest, sums):
     for o in range(p):
         store(W, sums + o, 0.0)
     for t in range(longest):
-        drive(W, at, shape, t)
+        drive(W, at, shape, t, at.s, at.x)
         for o in range(p):
             rolled()
             residual = weighted_residual(W, at, shape, gain, o, t)
             add(W, sums + o, residual * residual)
-        advance(W, at, shape, gain)
+        advance(W, at, shape, gain, at.x, at.s)
 
 
 @njit(**JIT)

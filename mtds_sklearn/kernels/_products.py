@@ -63,23 +63,6 @@ def _add_corner_tile(W, a, residual, columns, count, rows, gradient):
 
 
 @njit(**LEAF)
-def add_gradient(W, G, residual, columns, count, gradient):
-    """gradient <- gradient + G' residual."""
-    for r in range(0, columns, 3):
-        g0, g1, g2 = load(W, gradient + r), load(W, gradient + r + 1), load(W, gradient + r + 2)
-        a = G + r
-        for h in range(count):
-            e = load(W, residual + h)
-            g0 = g0 + load(W, a) * e
-            g1 = g1 + load(W, a + 1) * e
-            g2 = g2 + load(W, a + 2) * e
-            a += columns
-        store(W, gradient + r, g0)
-        store(W, gradient + r + 1, g1)
-        store(W, gradient + r + 2, g2)
-
-
-@njit(**LEAF)
 def add_products(W, G, residual, columns, count, gradient, normal):
     """gradient <- gradient + G' residual, normal <- normal + G' G, lower triangle row by row.
 

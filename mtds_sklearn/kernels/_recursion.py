@@ -233,44 +233,44 @@ def load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision):
 
 
 @njit(**INLINE)
-def drive(W, at, shape, t):
-    """x <- s + B u, yhat <- C x + D u + offset."""
+def drive(W, at, shape, t, s, x):
+    """x <- s + B u, yhat <- C x + D u + offset; s and x may be the same place."""
     n, m, p = shape[0], shape[1], shape[2]
     u = at.U + t * m
-    if at.x != at.s:
+    if x != s:
         for i in range(n):
             rolled()
-            store(W, at.x + i, load(W, at.s + i))
+            store(W, x + i, load(W, s + i))
     if m > 0:
-        times_vector(W, at.B, n, m, u, at.x)
+        times_vector(W, at.B, n, m, u, x)
     for o in range(p):
         rolled()
         store(W, at.yhat + o, load(W, at.offset + o))
     if m > 0:
         times_vector(W, at.D, p, m, u, at.yhat)
-    times_vector(W, at.C, p, n, at.x, at.yhat)
+    times_vector(W, at.C, p, n, x, at.yhat)
 
 
 @njit(**INLINE)
-def advance(W, at, shape, gain):
-    """s <- A x + K e."""
+def advance(W, at, shape, gain, x, s):
+    """s <- A x + K e; in the modal chart s and x may be the same place."""
     n, p = shape[0], shape[2]
     if is_modal(shape):
         for i in range(0, n - 1, 2):
             rolled()
             A = at.A + 2 * i
-            a, b = load(W, at.x + i), load(W, at.x + i + 1)
-            store(W, at.s + i, load(W, A) * a + load(W, A + 1) * b)
-            store(W, at.s + i + 1, load(W, A + 2) * a + load(W, A + 3) * b)
+            a, b = load(W, x + i), load(W, x + i + 1)
+            store(W, s + i, load(W, A) * a + load(W, A + 1) * b)
+            store(W, s + i + 1, load(W, A + 2) * a + load(W, A + 3) * b)
         if n % 2 == 1:
-            store(W, at.s + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, at.x + n - 1))
+            store(W, s + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, x + n - 1))
     else:
         for i in range(n):
             rolled()
-            store(W, at.s + i, 0.0)
-        times_vector(W, at.A, n, n, at.x, at.s)
+            store(W, s + i, 0.0)
+        times_vector(W, at.A, n, n, x, s)
     if gain:
-        times_vector(W, at.K, n, p, at.error, at.s)
+        times_vector(W, at.K, n, p, at.error, s)
 
 
 @njit(**INLINE)

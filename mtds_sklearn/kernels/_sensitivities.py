@@ -32,7 +32,7 @@ from mtds_sklearn.kernels._lanes import (
     load,
     store,
 )
-from mtds_sklearn.kernels._products import add_gradient, add_products
+from mtds_sklearn.kernels._products import add_products
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
@@ -223,7 +223,7 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
     for g in range(entries.n_groups):
         count[g] = 0
     for t in range(first, last):
-        drive(W, at, shape, t)
+        drive(W, at, shape, t, at.s, at.x)
         _push_inputs(W, at, to, shape, entries, bounds, t)
         start = count[0]
         for o in range(p):
@@ -241,12 +241,12 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
         _push_transition(W, at, to, shape, entries, bounds)
         if gain:
             _feed_back(W, at, to, shape, entries, bounds, t, start)
-        advance(W, at, shape, gain)
+        advance(W, at, shape, gain, at.x, at.s)
     return count[entries.n_groups - 1]
 
 
 @njit(**LEAF)
-def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest, with_normal):
+def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest):
     """Sums over all rows of what `Place` says; those of the n_dynamic in group 0."""
     columns = entries.columns
     pairs = columns * (columns + 1) // 2
@@ -258,11 +258,8 @@ def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest, with_no
         for g in range(entries.n_groups):
             G, residual = to.G + g * to.rows * columns, to.residual + g * to.rows
             count, gradient = entries.count[g], to.gradient + g * columns
-            if with_normal:
-                normal = to.normal + g * pairs
-                add_products(W, G, residual, columns, count, gradient, normal)
-            else:
-                add_gradient(W, G, residual, columns, count, gradient)
+            normal = to.normal + g * pairs
+            add_products(W, G, residual, columns, count, gradient, normal)
     shared = entries.n_dynamic
     for g in range(1, entries.n_groups):
         for r in range(shared):
@@ -290,17 +287,15 @@ def _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, n
             if column >= 0:
                 own = to.gradient + group * columns + column
                 gradient[e + h, r] = scale * W[LANES * own + h]
-            if normal.shape[0] > 0:
-                first = to.normal + group * (columns * (columns + 1) // 2)
-                first += column * (column + 1) // 2
-                for c in range(column + 1):
-                    normal[e + h, k] = scale * W[LANES * (first + c) + h]
-                    k += 1
+            first = to.normal + group * (columns * (columns + 1) // 2)
+            first += column * (column + 1) // 2
+            for c in range(column + 1):
+                normal[e + h, k] = scale * W[LANES * (first + c) + h]
+                k += 1
         seen = weight[e + h] * W[LANES * to.seen + h]
         for r in range(bounds[7], bounds[8]):
             gradient[e + h, r] = scale * weighted - seen
-            if normal.shape[0] > 0:
-                normal[e + h, k] = 2.0 * seen
+            normal[e + h, k] = 2.0 * seen
 
 
 @njit(**JIT)
@@ -315,8 +310,7 @@ def gauss_newton_theta(
     <- weight G' R^-1 r = weight d log p(y | psi) / d psi, normal (E, n_normal)
     <- weight G' R^-1 G, for weight (E,) >= 0: of its lower triangle, row by row, the entries that
     can differ from zero. The noise entry gets its exact gradient and its Fisher information, 2 per
-    observed value. With room for no matrix, normal (0, ..), only the gradient is computed, which
-    takes a fraction of the time.
+    observed value.
     """
     entries = describe(active, bounds, shape, gain)
     at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, True)
@@ -324,6 +318,5 @@ def gauss_newton_theta(
     W = room(to.end)
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision)
-        with_normal = normal.shape[0] > 0
-        _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest, with_normal)
+        _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest)
         _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, normal)

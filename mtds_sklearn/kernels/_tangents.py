@@ -264,7 +264,7 @@ def tangent_rows(W, at, to, shape, gain, along, first, last):
     h = 0
     for t in range(first, last):
         X, S = to.X + (t % 2) * size, to.X + (1 - t % 2) * size
-        drive(W, at, shape, t)
+        drive(W, at, shape, t, at.s, at.x)
         if along.B:
             _push_inputs(W, at, shape, along, X, t)
         for o in range(p):
@@ -285,5 +285,5 @@ def tangent_rows(W, at, to, shape, gain, along, first, last):
             _turn_full(W, at, to, n, along.k, X, S)
         if gain:
             _feed_back(W, at, to, shape, along, S)
-        advance(W, at, shape, gain)
+        advance(W, at, shape, gain, at.x, at.s)
     return h

@@ -182,3 +182,40 @@ def cayley_direction(W, at, n, slopes, first, to, work):
             q = 2.0 * load(W, M + i * n + j) - (1.0 if i == j else 0.0)
             change = stretch * q - 2.0 * scale * load(W, to + i * n + j)
             store(W, to + i * n + j, change)
+
+
+@njit(**LEAF)
+def modal_pull_back(W, at, n, slope, to):
+    """to <- derivatives by the chart coordinates, from those by the entries of the blocks."""
+    for i in range(n):
+        acc = fill(0.0)
+        for h in range(4 if i // 2 < n // 2 else 1):
+            acc = acc + load(W, at.tangents + 4 * i + h) * load(W, slope + 4 * (i // 2) + h)
+        store(W, to + i, acc)
+
+
+@njit(**LEAF)
+def cayley_pull_back(W, at, n, slope, to, work):
+    """to <- derivatives by the chart coordinates, from those by the entries of A, G.
+
+    As `cayley_direction`, the other way round: with Z = M' diag(tanh a) G M', the derivative is
+    (1 - tanh^2 a_i) sum_j G_ij Q_ij by a_i, and -2 (Z_ij - Z_ji) by the entry (i, j) of S.
+    """
+    M, scales = at.work, at.work + n * n
+    left, right, turned = work, work + n * n, work + 2 * n * n
+    for i in range(n):
+        scale, acc = load(W, scales + i), fill(0.0)
+        for j in range(n):
+            g = load(W, slope + i * n + j)
+            q = 2.0 * load(W, M + i * n + j) - (1.0 if i == j else 0.0)
+            acc = acc + g * q
+            store(W, right + j * n + i, scale * g)
+            store(W, left + j * n + i, load(W, M + i * n + j))
+        store(W, to + i, (1.0 - scale * scale) * acc)
+    times_vectors(W, right, n, n, left, n, turned)  # M' diag(tanh a) G
+    times_vectors(W, M, n, n, turned, n, left)
+    r = to + n
+    for i in range(n):
+        for j in range(i):
+            store(W, r, 2.0 * (load(W, left + j * n + i) - load(W, left + i * n + j)))
+            r += 1

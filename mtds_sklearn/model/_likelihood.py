@@ -213,7 +213,6 @@ class ThetaQuantities(NamedTuple):
         Not multiplied by the weight of the evaluation.
     gradient : ndarray of shape (n_evaluations, n_active)
     normal : ndarray of shape (n_evaluations, n_normal)
-        Empty, (0, ..), where it was not asked for.
     """
 
     squared: np.ndarray
@@ -227,9 +226,8 @@ def theta_quantities(
     chart: Chart,
     noise_std: np.ndarray,
     weight: np.ndarray | None = None,
-    with_normal: bool = True,
 ) -> ThetaQuantities:
-    """Gradient and, if asked for, Gauss-Newton matrix of log p(y | psi) in the active entries.
+    """Gradient and Gauss-Newton matrix of log p(y | psi) in the active entries.
 
     Each evaluation's are multiplied by its weight (n_evaluations,), one if None.
     """
@@ -237,7 +235,7 @@ def theta_quantities(
     out = ThetaQuantities(
         np.empty((count, chart.shape.n_outputs)),
         np.empty((count, n_active)),
-        np.empty((count if with_normal else 0, len(normal_entries(chart)[0]))),
+        np.empty((count, len(normal_entries(chart)[0]))),
     )
     weight = np.ones(count) if weight is None else weight
     setting = (
