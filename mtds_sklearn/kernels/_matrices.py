@@ -28,12 +28,15 @@ def times_vector(W, M, rows, columns, v, to):
         store(W, to + i + 1, s1)
         store(W, to + i + 2, s2)
         store(W, to + i + 3, s3)
-    for i in range(whole, rows):
-        s0 = load(W, to + i)
-        for j in range(columns):
+    for i in range(whole, rows):  # two sums, so that one need not wait for the other
+        s0, s1, m = load(W, to + i), fill(0.0), M + i * columns
+        for j in range(0, columns - 1, 2):
             rolled()
-            s0 = s0 + load(W, M + i * columns + j) * load(W, v + j)
-        store(W, to + i, s0)
+            s0 = s0 + load(W, m + j) * load(W, v + j)
+            s1 = s1 + load(W, m + j + 1) * load(W, v + j + 1)
+        if columns % 2 == 1:
+            s1 = s1 + load(W, m + columns - 1) * load(W, v + columns - 1)
+        store(W, to + i, s0 + s1)
 
 
 @njit(**LEAF)
