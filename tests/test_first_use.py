@@ -46,8 +46,8 @@ from mtds_sklearn.kernels import _poles
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
 kernel = _poles.block_normal_equations
 rows = np.zeros((2, 1))
-kernel(np.zeros((1, 4)), rows, rows, rows, np.array([0, 2]), np.zeros((1, 1, 1, 6, 6)),
-       np.zeros((1, 1, 1, 6)))
+kernel(np.zeros((1, 4)), np.array([0]), np.array([2]), (rows, rows, rows),
+       np.zeros((1, 1, 1, 6, 6)), np.zeros((1, 1, 1, 6)))
 """
 
 

@@ -5,7 +5,16 @@ import pytest
 from numba import njit
 
 from mtds_sklearn.kernels import _lanes
-from mtds_sklearn.kernels._lanes import LANES, any_positive, choose, fill, load, square_root, store
+from mtds_sklearn.kernels._lanes import (
+    LANES,
+    any_positive,
+    choose,
+    fill,
+    load,
+    load_number,
+    square_root,
+    store,
+)
 
 
 @njit
@@ -20,15 +29,16 @@ def _operate(W):
     store(W, 8, square_root(b))
     store(W, 9, choose(a, b, fill(-1.0)))
     store(W, 10, 7.0)
+    store(W, 11, load_number(W, 3))
 
 
 def test_operations_are_those_of_numpy(rng):
-    W = rng.standard_normal((11, LANES))
+    W = rng.standard_normal((12, LANES))
     W[1] = np.abs(W[1]) + 0.5
     a, b = W[:2].copy()
     _operate(W.reshape(-1))
     expected = [a + b, a - b, a * b, a / b, 2.0 * a - b / 3.0, 1.0 - a, np.sqrt(b)]
-    expected += [np.where(a > 0.0, b, -1.0), np.full(LANES, 7.0)]
+    expected += [np.where(a > 0.0, b, -1.0), np.full(LANES, 7.0), np.full(LANES, a[3])]
     np.testing.assert_allclose(W[2:], expected, rtol=1e-15, atol=1e-15)
     assert 0 < np.sum(a > 0.0) < LANES
 

@@ -15,8 +15,8 @@ def normal_equations(residuals, weights, inputs, offsets):
     width = 3 + 3 * inputs.shape[1]
     lead = (len(BLOCKS), len(offsets) - 1, residuals.shape[1])
     normal, right = np.full((*lead, width, width), 7.0), np.full((*lead, width), 7.0)
-    arguments = frozen((BLOCKS, residuals, weights, inputs, offsets))
-    block_normal_equations(*arguments, normal, right)
+    rows = (offsets[:-1], np.diff(offsets), (inputs, residuals, weights))
+    block_normal_equations(*frozen((BLOCKS, *rows)), normal, right)
     return normal, right
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, exp, fill, load, rolled, store
+from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, exp, fill, load, store
 from mtds_sklearn.kernels._matrices import add_outer, transpose_times
 from mtds_sklearn.kernels._recursion import (
     advance,
@@ -30,6 +30,7 @@ from mtds_sklearn.kernels._recursion import (
     drive,
     layout,
     load_evaluations,
+    longest_of,
     room,
     weighted_residual,
 )
@@ -103,7 +104,6 @@ def _run_forwards(W, at, to, shape, gain, longest):
         x = to.X + t * n
         drive(W, at, shape, t, x, x)
         for o in range(p):
-            rolled()
             place = t * p + o
             residual = weighted_residual(W, at, shape, gain, o, t)
             store(W, to.residual + place, residual)
@@ -122,7 +122,6 @@ def _back_one_row(W, at, to, shape, gain, t, r):
             store(W, outputs + o, 0.0)
         transpose_times(W, at.K, n, p, later, outputs)
     for o in range(p):
-        rolled()
         place = t * p + o
         root, residual = load(W, at.root + place), load(W, to.residual + place)
         change = root * residual
@@ -134,7 +133,6 @@ def _back_one_row(W, at, to, shape, gain, t, r):
         add(W, to.natural + at.offset + o, change)
     if is_modal(shape):
         for i in range(0, n - 1, 2):
-            rolled()
             A = at.A + 2 * i
             a, b = load(W, later + i), load(W, later + i + 1)
             store(W, here + i, load(W, A) * a + load(W, A + 2) * b)
@@ -143,7 +141,6 @@ def _back_one_row(W, at, to, shape, gain, t, r):
             store(W, here + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, later + n - 1))
     else:
         for i in range(n):
-            rolled()
             store(W, here + i, 0.0)
         transpose_times(W, at.A, n, n, later, here)
     transpose_times(W, at.C, p, n, outputs, here)
@@ -220,7 +217,7 @@ def gradient_theta(
     d psi in the entries `active` (n_active,) int64, for weight (E,) >= 0 and noise of variance
     s^2 / precision. Without a gain its entries have no derivative.
     """
-    longest = n_rows.max() if n_rows.shape[0] > 0 else 0
+    longest = longest_of(n_rows)
     at = layout(shape, longest, is_modal(shape))
     to = _place(at.end, shape, longest, psi.shape[1])
     W = room(to.end)

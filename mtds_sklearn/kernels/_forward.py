@@ -7,13 +7,14 @@ kernel writes only to the arguments that its docstring marks with <-.
 import numpy as np
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, add, load, rolled, store
+from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, add, load, store
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
     drive,
     layout,
     load_evaluations,
+    longest_of,
     room,
     weighted_residual,
 )
@@ -60,7 +61,7 @@ def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_
     end_state (E, n) <- s after the last row.
     """
     ones = np.ones(shape[2])
-    at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, False)
+    at = layout(shape, longest_of(n_rows), False)
     W = room(at.end)
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
@@ -101,7 +102,6 @@ def _sum_squares(W, at, shape, gain, longest, sums):
     for t in range(longest):
         drive(W, at, shape, t, at.s, at.x)
         for o in range(p):
-            rolled()
             residual = weighted_residual(W, at, shape, gain, o, t)
             add(W, sums + o, residual * residual)
         advance(W, at, shape, gain, at.x, at.s)
@@ -112,7 +112,7 @@ def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
     """out (E, p) <- sums over the rows of weight (y - yhat)^2."""
     p = shape[2]
     ones = np.ones(p)
-    at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, False)
+    at = layout(shape, longest_of(n_rows), False)
     W = room(at.end + p)
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)

@@ -123,13 +123,38 @@ def load(typing_context, array, index):
     return lanes(array, types.intp), generate
 
 
+def _keep_rolled(builder):
+    """Have the compiler leave the loop around this as it is, not unroll it.
+
+    Rows of lanes keep the processor busy as they are; unrolled, they would only take longer to
+    compile, a third in all. An empty piece of assembler is what no compiler dares to repeat.
+    """
+    nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+    builder.call(nothing, [], attrs=("nounwind",))
+
+
+@intrinsic
+def rolled(typing_context):
+    """Keeps a loop that stores no lanes from being unrolled."""
+
+    def generate(context, builder, signature, arguments):
+        _keep_rolled(builder)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @intrinsic
 def store(typing_context, array, index, value):
-    """Lanes of number `index` <- value, which is lanes, or a number for every lane."""
+    """Lanes of number `index` <- value, which is lanes, or a number for every lane.
+
+    Loops around it are not unrolled.
+    """
 
     def generate(context, builder, signature, arguments):
         place = _pointer(context, builder, signature.args[0], *arguments[:2])
         builder.store(_spread(context, builder, arguments[2], signature.args[2]), place, align=8)
+        _keep_rolled(builder)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
@@ -164,23 +189,6 @@ def load_number(typing_context, array, index):
         return _spread(context, builder, builder.load(place), array_type.dtype)
 
     return lanes(array, types.intp), generate
-
-
-@intrinsic
-def rolled(typing_context):
-    """In a loop: keeps it from being unrolled.
-
-    Rows of lanes fill the processor as they are; unrolled, they would only take a fifth more time
-    to compile. An empty piece of assembler is what no compiler dares to repeat.
-    """
-
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [])
-        nothing = ir.InlineAsm(kind, "", "", side_effect=True)
-        builder.call(nothing, [], attrs=("nounwind",))
-        return context.get_dummy_value()
-
-    return types.void(), generate
 
 
 @intrinsic

@@ -30,6 +30,7 @@ from mtds_sklearn.kernels._recursion import (
     clear_rows,
     layout,
     load_rows,
+    longest_of,
     room,
 )
 from mtds_sklearn.kernels._sensitivities import block_rows
@@ -240,7 +241,7 @@ def _collect(W, to, lanes, z, objective, hessian):
 
 @njit(**LEAF)
 def _longest(of, n_rows):
-    """Rows of the longest sequence that a lane has."""
+    """Rows of the longest sequence that a lane has, 0 where all are idle."""
     most = 0
     for h in range(LANES):
         if of[h] >= 0:
@@ -255,8 +256,9 @@ def _climb_all(
 ):  # fmt: skip
     """Work until the queue is empty and every lane is idle."""
     _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest)
-    while lanes[0].max() >= 0:
-        _evaluate(W, at, of, to, shape, gain, along, bias, _longest(lanes[0], rows[1]))
+    here = _longest(lanes[0], rows[1])
+    while here > 0:
+        _evaluate(W, at, of, to, shape, gain, along, bias, here)
         _judge(W, to, lanes, max_steps, tol, at.work)
         accepted = load(W, at.work)
         if any_positive(accepted):
@@ -264,6 +266,7 @@ def _climb_all(
         _collect(W, to, lanes, z, objective, hessian)
         _step(W, to, z.shape[1])
         _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest)
+        here = _longest(lanes[0], rows[1])
 
 
 @njit(**JIT)
@@ -278,13 +281,15 @@ def maximize_latent(
     diagonal: 0.01, x 0.2 after a success, x 6 after a failure; stops when a success gains less
     than tol.
     """
-    longest = n_rows.max() if n_rows.shape[0] > 0 else 0
+    longest = longest_of(n_rows)
     at = layout(shape, longest, is_modal(shape))
     along = directions(loadings, at)
     of = place(at.end, z.shape[1], shape)
     to = _climb_places(of.end, of.columns)
     W = room(to.end)
-    lanes = (np.full(LANES, -1), np.zeros(LANES, np.int64), np.zeros(1, np.int64))
+    lanes = (np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(1, np.int64))
+    for h in range(LANES):
+        lanes[0][h] = -1
     rows = (first_row, n_rows, data)
     _climb_all(
         W, at, of, to, shape, gain, along, bias, rows, precision, lanes, longest, max_steps, tol,

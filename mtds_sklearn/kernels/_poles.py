@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, choose, fill, load, store
-from mtds_sklearn.kernels._recursion import layout, load_evaluations, room
+from mtds_sklearn.kernels._recursion import layout, load_evaluations, longest_of, room
 
 
 @njit(**LEAF)
@@ -70,7 +70,7 @@ def _hand_out(W, sums, e, width, normal, right):
 
 
 @njit(**JIT)
-def block_normal_equations(entries, residuals, weights, inputs, offsets, normal, right):
+def block_normal_equations(entries, first_row, n_rows, data, normal, right):
     """Normal equations of every (block, sequence, output), on responses to unit states and inputs.
 
     The regressors X of a sequence are the first state's response to the two unit initial states
@@ -81,25 +81,24 @@ def block_normal_equations(entries, residuals, weights, inputs, offsets, normal,
     ----------
     entries : ndarray of shape (n_blocks, 4)
         a11, a12, a21, a22 of each block.
-    residuals, weights : ndarray of shape (n_rows, n_outputs)
-        What to explain, and the weight w of each value (0: not observed).
-    inputs : ndarray of shape (n_rows, n_inputs)
-    offsets : ndarray of int64, shape (n_sequences + 1,)
+    first_row, n_rows : ndarray of int64, shape (n_sequences,)
+    data : tuple of inputs (.., n_inputs), residuals (.., n_outputs) and weights (.., n_outputs)
+        What to explain is the residuals, by the weight w of each value (0: not observed).
     normal : ndarray of shape (n_blocks, n_sequences, n_outputs, width, width)
         normal[c, i, o] <- sum_t w X X'.
     right : ndarray of shape (n_blocks, n_sequences, n_outputs, width)
         right[c, i, o] <- sum_t w X residual.
     """
-    m, p = inputs.shape[1], residuals.shape[1]
+    m, p = data[0].shape[1], data[1].shape[1]
     width = 3 + 3 * m
-    shape = (0, m, p, 2)
-    first_row, n_rows = offsets[:-1], offsets[1:] - offsets[:-1]
-    at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, False)
+    # Sequences alone: no parameters come with them.
+    nothing, ones = np.empty((n_rows.shape[0], 0)), np.ones(p)
+    # No constants: numba would compile what reads them anew.
+    shape = (nothing.shape[1], m, p, entries.shape[1] // 2)
+    at = layout(shape, longest_of(n_rows), False)
     S = at.end
     sums = S + 2 * width
     W = room(sums + p * (width * (width + 1) // 2 + width))
-    # Sequences alone: no parameters come with them.
-    nothing, data, ones = np.empty((n_rows.shape[0], 0)), (inputs, residuals, weights), np.ones(p)
     for e in range(0, n_rows.shape[0], LANES):
         longest = load_evaluations(W, at, shape, nothing, first_row, n_rows, e, data, ones)
         for c in range(entries.shape[0]):

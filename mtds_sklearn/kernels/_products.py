@@ -7,7 +7,7 @@ three at a time, so that six numbers are read for nine multiplications.
 
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import LEAF, load, store
+from mtds_sklearn.kernels._lanes import LEAF, load, rolled, store
 
 
 @njit(**LEAF)
@@ -18,6 +18,7 @@ def _add_square_tile(W, a, b, columns, count, rows):
     n10, n11, n12 = load(W, r1), load(W, r1 + 1), load(W, r1 + 2)
     n20, n21, n22 = load(W, r2), load(W, r2 + 1), load(W, r2 + 2)
     for _ in range(count):
+        rolled()
         b0, b1, b2 = load(W, b), load(W, b + 1), load(W, b + 2)
         a0 = load(W, a)
         n00, n01, n02 = n00 + a0 * b0, n01 + a0 * b1, n02 + a0 * b2
@@ -45,6 +46,7 @@ def _add_corner_tile(W, a, residual, columns, count, rows, gradient):
     n20, n21, n22 = load(W, r2), load(W, r2 + 1), load(W, r2 + 2)
     g0, g1, g2 = load(W, gradient), load(W, gradient + 1), load(W, gradient + 2)
     for h in range(count):
+        rolled()
         a0, a1, a2 = load(W, a), load(W, a + 1), load(W, a + 2)
         e = load(W, residual + h)
         n00, n10, n11 = n00 + a0 * a0, n10 + a1 * a0, n11 + a1 * a1
@@ -72,6 +74,7 @@ def add_products(W, G, residual, columns, count, gradient, normal):
         row = normal + r * (r + 1) // 2
         rows = (row, row + r + 1, row + 2 * r + 3)
         for s in range(0, r, 3):
+            rolled()
             tile = (rows[0] + s, rows[1] + s, rows[2] + s)
             _add_square_tile(W, G + r, G + s, columns, count, tile)
         tile = (rows[0] + r, rows[1] + r, rows[2] + r)

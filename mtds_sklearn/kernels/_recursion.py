@@ -44,7 +44,6 @@ from mtds_sklearn.kernels._lanes import (
     choose,
     fill,
     load,
-    rolled,
     store,
 )
 from mtds_sklearn.kernels._matrices import times_vector
@@ -129,6 +128,15 @@ def layout(shape, longest, with_tangents):
     )  # fmt: skip
 
 
+@njit(**LEAF)
+def longest_of(n_rows):
+    """Largest of some numbers of rows, 0 of none."""
+    longest = 0
+    for n in n_rows:
+        longest = max(longest, n)
+    return longest
+
+
 @njit(**JIT)
 def room(size):
     """Zeros for so many groups of lanes, each in one cache line."""
@@ -174,13 +182,11 @@ def load_rows(W, at, data, first, n_rows, precision, low, high):
     here = _lanes_between(W, at, low, high)
     for t in range(n_rows):
         for j in range(m):
-            rolled()
             _spread(W, at.U + t * m + j, low, high, here, inputs[first + t, j])
     for o in range(p):
         whole = math.sqrt(precision[o])  # root of the weight of most values
         its_inverse = 1.0 / whole
         for t in range(n_rows):
-            rolled()
             weight, place = weights[first + t, o], t * p + o
             r, inverse = whole, its_inverse
             if weight != 1.0:
@@ -204,6 +210,12 @@ def clear_rows(W, at, shape, first, last, low, high):
         _spread(W, at.inverse + t, low, high, here, 0.0)
 
 
+@njit(**INLINE)
+def _same_rows(first_row, n_rows, e, f):
+    """Whether two evaluations are of the same rows."""
+    return first_row[e] == first_row[f] and n_rows[e] == n_rows[f]
+
+
 @njit(**LEAF)
 def load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision):
     """Evaluations e to e + 7, or as many as there are, to the lanes; returns the longest's rows.
@@ -211,20 +223,16 @@ def load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision):
     Lanes without an evaluation of their own get the last one.
     """
     last = psi.shape[0] - 1
-    longest = 0
-    for h in range(e, min(e + LANES, last + 1)):
-        longest = max(longest, n_rows[h])
-    low = 0
-    while low < LANES:
+    longest = longest_of(n_rows[e : e + LANES])
+    for low in range(LANES):
         of = min(e + low, last)
+        if low > 0 and _same_rows(first_row, n_rows, of, min(e + low - 1, last)):
+            continue
         high = low + 1
-        while high < LANES and first_row[min(e + high, last)] == first_row[of]:
-            if n_rows[min(e + high, last)] != n_rows[of]:
-                break
+        while high < LANES and _same_rows(first_row, n_rows, of, min(e + high, last)):
             high += 1
         load_rows(W, at, data, first_row[of], n_rows[of], precision, low, high)
         clear_rows(W, at, shape, n_rows[of], longest, low, high)
-        low = high
     for h in range(LANES):
         of = min(e + h, last)
         for i in range(psi.shape[1]):
@@ -239,12 +247,10 @@ def drive(W, at, shape, t, s, x):
     u = at.U + t * m
     if x != s:
         for i in range(n):
-            rolled()
             store(W, x + i, load(W, s + i))
     if m > 0:
         times_vector(W, at.B, n, m, u, x)
     for o in range(p):
-        rolled()
         store(W, at.yhat + o, load(W, at.offset + o))
     if m > 0:
         times_vector(W, at.D, p, m, u, at.yhat)
@@ -257,7 +263,6 @@ def advance(W, at, shape, gain, x, s):
     n, p = shape[0], shape[2]
     if is_modal(shape):
         for i in range(0, n - 1, 2):
-            rolled()
             A = at.A + 2 * i
             a, b = load(W, x + i), load(W, x + i + 1)
             store(W, s + i, load(W, A) * a + load(W, A + 1) * b)
@@ -266,7 +271,6 @@ def advance(W, at, shape, gain, x, s):
             store(W, s + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, x + n - 1))
     else:
         for i in range(n):
-            rolled()
             store(W, s + i, 0.0)
         times_vector(W, at.A, n, n, x, s)
     if gain:

@@ -39,6 +39,7 @@ from mtds_sklearn.kernels._recursion import (
     drive,
     layout,
     load_evaluations,
+    longest_of,
     room,
     weighted_residual,
 )
@@ -313,7 +314,7 @@ def gauss_newton_theta(
     observed value.
     """
     entries = describe(active, bounds, shape, gain)
-    at = layout(shape, n_rows.max() if n_rows.shape[0] > 0 else 0, True)
+    at = layout(shape, longest_of(n_rows), True)
     to = place(at.end, entries, shape[2])
     W = room(to.end)
     for e in range(0, psi.shape[0], LANES):

@@ -28,7 +28,6 @@ from mtds_sklearn.kernels._lanes import (
     fill,
     load,
     load_number,
-    rolled,
     store,
 )
 from mtds_sklearn.kernels._matrices import times_two, times_two_four_rows, times_vector
@@ -202,7 +201,6 @@ def _turn_blocks(W, at, to, n, k, X, S):
         a, b, c, d = load(W, A), load(W, A + 1), load(W, A + 2), load(W, A + 3)
         x, y = load(W, at.x + i), load(W, at.x + i + 1)
         for h in range(k):
-            rolled()
             v, w = load(W, X + h * n + i), load(W, X + h * n + i + 1)
             dA = to.transition + 2 * (h * n + i)
             one = a * v + b * w + load(W, dA) * x + load(W, dA + 1) * y

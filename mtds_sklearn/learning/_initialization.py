@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
 from mtds_sklearn.kernels import _poles
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.model._chart import Chart, complement, make_chart
@@ -185,10 +185,9 @@ def _regress(grid, left, ridge) -> tuple:
     width = 3 + 3 * left.inputs.shape[1]
     lead = (len(grid), len(left.labels), left.outputs.shape[1])
     normal, right = np.empty((*lead, width, width)), np.empty((*lead, width))
-    _poles.block_normal_equations(
-        block_entries(grid), left.outputs, left.observed.astype(np.float64), left.inputs,
-        left.offsets, normal, right,
-    )  # fmt: skip
+    data = (left.inputs, frozen(left.outputs), frozen(left.observed.astype(np.float64)))
+    rows = (left.offsets[:-1].copy(), np.diff(left.offsets))
+    _poles.block_normal_equations(block_entries(grid), *rows, data, normal, right)
     alike = bool(left.observed.all())  # all outputs have the same normal matrix
     if alike:
         normal = normal[:, :, :1]
