@@ -122,7 +122,7 @@ def describe(active, bounds, shape, gain):
     _find_spans(active, bounds, shape, spans)
     columns = _find_columns(bounds, n_dynamic, table, spans)
     n_groups = 1 if gain else p
-    width = n if gain else shape[3]
+    width = n if gain else min(shape[3], n)
     columns = 3 * ((columns + 2) // 3)
     count = np.zeros(n_groups, np.int64)
     return Entries(n_active, n_dynamic, n_groups, columns, width, table, spans, count)

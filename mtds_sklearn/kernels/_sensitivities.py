@@ -32,6 +32,7 @@ from mtds_sklearn.kernels._lanes import (
     load,
     store,
 )
+from mtds_sklearn.kernels._matrices import times_vector, times_vectors
 from mtds_sklearn.kernels._products import add_products
 from mtds_sklearn.kernels._recursion import (
     advance,
@@ -43,6 +44,7 @@ from mtds_sklearn.kernels._recursion import (
     room,
     weighted_residual,
 )
+from mtds_sklearn.kernels._transitions import is_modal
 
 # Values whose Jacobian is kept before its products are summed: it fits the first-level cache.
 BLOCK = 16
@@ -133,40 +135,32 @@ def _push_transition(W, at, to, shape, entries, bounds):
             add(W, S, load(W, d) * x + load(W, d + 1) * y)
             add(W, S + 1, load(W, d + 2) * x + load(W, d + 3) * y)
             continue
-        for i in range(min(size, n - first)):
-            acc = load(W, S + i)
-            for j in range(min(size, n - first)):
-                acc = acc + load(W, d + i * size + j) * load(W, at.x + first + j)
-            store(W, S + i, acc)
+        count = min(size, n - first)
+        times_vector(W, d, count, count, at.x + first, S)
 
 
 @njit(**INLINE)
 def _propagate(W, at, to, shape, entries):
     """S <- A S."""
-    block, width = shape[3], entries.width
+    n, width = shape[0], entries.width
+    if not is_modal(shape):
+        for r in range(0, entries.n_dynamic, 2):
+            S, count = to.S + r * n, min(2, entries.n_dynamic - r)
+            times_vectors(W, at.A, n, n, S, count, at.work)
+            for i in range(count * n):
+                store(W, S + i, load(W, at.work + i))
+        return
     for r in range(entries.n_dynamic):
-        S, first, count = (
-            to.S + r * width,
-            entries.table[LOW, r],
-            entries.table[HIGH, r] - entries.table[LOW, r],
-        )
-        if block == 2:
-            for i in range(0, count - 1, 2):
-                A = at.A + 2 * (first + i)
-                a, b = load(W, S + i), load(W, S + i + 1)
-                store(W, S + i, load(W, A) * a + load(W, A + 1) * b)
-                store(W, S + i + 1, load(W, A + 2) * a + load(W, A + 3) * b)
-            if count % 2 == 1:
-                last = load(W, at.A + 2 * (first + count - 1))
-                store(W, S + count - 1, last * load(W, S + count - 1))
-            continue
-        for i in range(count):
-            acc = load(W, at.A + i * count) * load(W, S)
-            for j in range(1, count):
-                acc = acc + load(W, at.A + i * count + j) * load(W, S + j)
-            store(W, at.work + i, acc)
-        for i in range(count):
-            store(W, S + i, load(W, at.work + i))
+        S, first = to.S + r * width, entries.table[LOW, r]
+        count = entries.table[HIGH, r] - first
+        for i in range(0, count - 1, 2):
+            A = at.A + 2 * (first + i)
+            a, b = load(W, S + i), load(W, S + i + 1)
+            store(W, S + i, load(W, A) * a + load(W, A + 1) * b)
+            store(W, S + i + 1, load(W, A + 2) * a + load(W, A + 3) * b)
+        if count % 2 == 1:
+            last = load(W, at.A + 2 * (first + count - 1))
+            store(W, S + count - 1, last * load(W, S + count - 1))
 
 
 @njit(**INLINE)
