@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from scipy.signal import dlsim
-from small_families import RAGGED, each
+from small_families import RAGGED
 from systems import (
     INDEX,
     SHAPES,
@@ -41,7 +41,7 @@ def simulate(systems, psi=None, *, n_rows=None):
     out = np.full((start[-1], systems.shape[2]), np.nan)
     states = np.full((len(psi), systems.shape[0]), np.nan)
     _forward.simulate(
-        psi, systems.run.first_row, n_rows, start, 1, systems.run.data, systems.shape,
+        psi, systems.run.first_row, n_rows, start, systems.run.data, systems.shape,
         systems.chart.gain, out, states,
     )  # fmt: skip
     return out, states
@@ -107,20 +107,6 @@ class TestSimulate:
             assert_close(states[e], x[-1])
             first = rows.stop
 
-    def test_particles_lie_side_by_side(self, rng):
-        """Rows are written where `start` and `stride` say, and nowhere else."""
-        systems = make_systems(rng, Shape(3, 2, 2, 2), gain=True)
-        out, states = simulate(systems)
-        stride = 3
-        start = 2 + stride * np.append(0, np.cumsum(systems.run.n_rows))
-        spread = np.full((start[-1] + 1, 2), np.nan)
-        _forward.simulate(
-            systems.psi, systems.run.first_row, systems.run.n_rows, start, stride,
-            systems.run.data, systems.shape, True, spread, np.empty_like(states),
-        )  # fmt: skip
-        np.testing.assert_array_equal(spread[2:-1:stride], out)
-        assert np.isnan(spread).all(axis=1).sum() == len(spread) - len(out)
-
     @SOME_SHAPES
     @WITH_AND_WITHOUT_GAIN
     @pytest.mark.parametrize("n_first", [1, 5])
@@ -141,24 +127,6 @@ class TestSimulate:
         assert_close(head, whole[is_head], 1e-12)
         assert_close(tail, whole[~is_head], 1e-12)
         assert_close(end, last, 1e-12)
-
-    @SOME_SHAPES
-    @WITH_AND_WITHOUT_GAIN
-    def test_row_by_row_is_all_at_once(self, rng, shape, gain):
-        """`advance_states` moves all particles over one row of one sequence."""
-        systems = make_systems(rng, shape, gain=gain)
-        first, last = systems.sequences.offsets[2:4]
-        states = systems.psi[:, kind_slices(shape)["x0"]].copy()
-        out = np.full((last - first, len(states), shape.n_outputs), np.nan)
-        for row in range(first, last):
-            _forward.advance_states(
-                systems.psi, states, row, systems.run.data, systems.shape, gain, out[row - first]
-            )
-        for e, psi in enumerate(systems.psi):
-            rows = list(each(systems.sequences))[2]
-            predicted, state = reference.simulate(psi, systems.shape, *rows)
-            assert_close(out[:, e], predicted)
-            assert_close(states[e], state)
 
     @SOME_SHAPES
     def test_an_impulse_is_answered_by_powers_of_the_transition(self, rng, shape):
@@ -489,14 +457,10 @@ def test_arguments_may_be_read_only(rng):
     setting = (fixed.run.data, fixed.shape, True)
     start = frozen(np.append(0, np.cumsum(fixed.run.n_rows)))
     outs = [np.full_like(value, np.nan) for value in expected]
-    _forward.simulate(*evaluated, start, 1, *setting, *outs[:2])
+    _forward.simulate(*evaluated, start, *setting, *outs[:2])
     _forward.squared_residuals(*evaluated, *setting, outs[2])
     for actual, value in zip(outs, expected, strict=True):
         assert_close(actual, value, 1e-14)
-    states = fixed.psi[:, kind_slices(fixed.chart.shape)["x0"]].copy()
-    out = np.full((len(INDEX), 2), np.nan)
-    _forward.advance_states(fixed.psi, states, fixed.run.first_row[0], *setting, out)
-    assert_close(out[0], expected[0][0], 1e-14)
 
 
 CHECK_BOUNDS = """

@@ -9,18 +9,16 @@ from systems import (
     all_active,
     assert_close,
     assert_derivative,
-    make_natural,
     make_systems,
     name_of,
 )
 
 from mtds_sklearn.model._gradient import log_likelihood_gradient
-from mtds_sklearn.model._lds import KINDS, Shape, kind_slices
+from mtds_sklearn.model._lds import KINDS, Shape
 from mtds_sklearn.model._likelihood import (
     evaluations,
     gaussian_log_density,
     log_likelihood,
-    particle_outputs,
     predicted_outputs,
     squared_residuals,
     theta_quantities,
@@ -97,23 +95,6 @@ class TestPredictions:
         expected = [systems.simulate(e) for e in range(len(INDEX))]
         assert_close(yhat, np.concatenate([outputs for outputs, _ in expected]))
         assert_close(states, np.array([state for _, state in expected]))
-
-    @SOME_SHAPES
-    @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
-    def test_particles_stand_side_by_side(self, rng, shape, gain):
-        systems = make_systems(rng, shape, gain=gain)
-        psi = make_natural(rng, shape, 4 * 3).reshape(4, 3, -1)
-        yhat, states = particle_outputs(psi, systems.sequences, systems.chart)
-        assert yhat.shape == (sum(RAGGED), 3, shape.n_outputs)
-        assert states.shape == (4, 3, shape.n_states)
-        if not gain:  # then what stands for K is not read
-            psi[..., kind_slices(shape)["K"]] = 0.0
-        for i, rows in enumerate(each(systems.sequences)):
-            rows_of_i = slice(*systems.sequences.offsets[i : i + 2])
-            for j in range(3):
-                outputs, state = reference.simulate(psi[i, j], tuple(shape), *rows)
-                assert_close(yhat[rows_of_i, j], outputs)
-                assert_close(states[i, j], state)
 
 
 class TestLogLikelihood:

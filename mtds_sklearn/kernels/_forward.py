@@ -37,7 +37,7 @@ def _hand_on(W, at, h, states):
 
 
 @njit(**LEAF)
-def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, stride, out, end_state):
+def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, out, end_state):
     width = min(LANES, n_rows.shape[0] - e)
     for h in range(width):
         _hand_on(W, at, h, end_state[e + h])
@@ -48,16 +48,16 @@ def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, stride, out, e
         for h in range(width):
             if t < n_rows[e + h]:
                 for o in range(shape[2]):
-                    out[start[e + h] + t * stride, o] = W[LANES * (at.yhat + o) + h]
+                    out[start[e + h] + t, o] = W[LANES * (at.yhat + o) + h]
             if t == n_rows[e + h] - 1:
                 _hand_on(W, at, h, end_state[e + h])
 
 
 @njit(**JIT)
-def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_state):
+def simulate(psi, first_row, n_rows, start, data, shape, gain, out, end_state):
     """Predicted outputs of every evaluation, and the state handed to the row after the last.
 
-    out[start[e] + t * stride] <- yhat of row t (p,), for start (at least E,) int64;
+    out[start[e] + t] <- yhat of row t (p,), for start (at least E,) int64;
     end_state (E, n) <- s after the last row.
     """
     ones = np.ones(shape[2])
@@ -66,31 +66,7 @@ def simulate(psi, first_row, n_rows, start, stride, data, shape, gain, out, end_
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
         begin(W, at, shape)
-        _simulate_some(W, at, shape, gain, e, longest, n_rows, start, stride, out, end_state)
-
-
-@njit(**JIT)
-def advance_states(psi, states, row, data, shape, gain, out):
-    """One packed row for many particles: out (E, p) <- yhat, states (E, n) <- s of the next row."""
-    n, p = shape[0], shape[2]
-    first_row, n_rows = np.full(psi.shape[0], row), np.ones(psi.shape[0], np.int64)
-    ones = np.ones(p)
-    at = layout(shape, 1, False)
-    W = room(at.end)
-    for e in range(0, psi.shape[0], LANES):
-        load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
-        begin(W, at, shape)
-        width = min(LANES, psi.shape[0] - e)
-        for h in range(width):
-            for i in range(n):
-                W[LANES * (at.s + i) + h] = states[e + h, i]
-        drive(W, at, shape, 0, at.s, at.x)
-        _innovate(W, at, shape, 0)
-        advance(W, at, shape, gain, at.x, at.s)
-        for h in range(width):
-            _hand_on(W, at, h, states[e + h])
-            for o in range(p):
-                out[e + h, o] = W[LANES * (at.yhat + o) + h]
+        _simulate_some(W, at, shape, gain, e, longest, n_rows, start, out, end_state)
 
 
 @njit(**LEAF)

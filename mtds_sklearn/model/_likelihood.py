@@ -169,36 +169,10 @@ def predicted_outputs(psi: np.ndarray, run: Evaluations, chart: Chart) -> tuple:
     yhat = np.empty((start[-1], chart.shape.n_outputs))
     states = np.empty((len(psi), chart.shape.n_states))
     _forward.simulate(
-        psi, run.first_row, run.n_rows, start, 1, run.data, tuple(chart.shape), chart.gain,
+        psi, run.first_row, run.n_rows, start, run.data, tuple(chart.shape), chart.gain,
         yhat, states,
     )  # fmt: skip
     return yhat, states
-
-
-def particle_outputs(psi: np.ndarray, sequences: PackedSequences, chart: Chart) -> tuple:
-    """Predicted outputs of several parameter vectors per sequence, side by side.
-
-    Parameters
-    ----------
-    psi : ndarray of shape (n_sequences, n_particles, n_natural)
-
-    Returns
-    -------
-    yhat : ndarray of shape (n_rows, n_particles, n_outputs)
-        Of the packed rows.
-    states : ndarray of shape (n_sequences, n_particles, n_states)
-        Handed to the row after the last.
-    """
-    n, n_particles, _ = psi.shape
-    run = evaluations(sequences, repeats=n_particles)
-    start = (sequences.offsets[:-1, None] * n_particles + np.arange(n_particles)).ravel()
-    yhat = np.empty((len(sequences.inputs) * n_particles, chart.shape.n_outputs))
-    states = np.empty((n * n_particles, chart.shape.n_states))
-    _forward.simulate(
-        psi.reshape(n * n_particles, -1), run.first_row, run.n_rows, start, n_particles, run.data,
-        tuple(chart.shape), chart.gain, yhat, states,
-    )  # fmt: skip
-    return yhat.reshape(-1, n_particles, chart.shape.n_outputs), states.reshape(n, n_particles, -1)
 
 
 class ThetaQuantities(NamedTuple):
