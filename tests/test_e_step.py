@@ -12,15 +12,20 @@ from small_families import (
     pack,
 )
 
-from mtds_sklearn._sequences import select_sequences
+from mtds_sklearn._sequences import frozen, select_sequences
 from mtds_sklearn.inference._modes import climb
 from mtds_sklearn.learning._e_step import (
     e_step,
-    expected_log_likelihood,
     laplace,
     sequence_bounds,
 )
-from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points, prior_posterior
+from mtds_sklearn.learning._m_step import expected_squares
+from mtds_sklearn.learning._posterior import (
+    TaskPosterior,
+    cubature_points,
+    divergence,
+    prior_posterior,
+)
 from mtds_sklearn.model._likelihood import evaluations
 from mtds_sklearn.model._task_map import natural_parameters
 
@@ -105,15 +110,16 @@ def test_many_latents_have_the_posterior_of_linear_regression(rng):
         np.testing.assert_allclose(posterior.mean[i], expected, atol=1e-6)
 
 
-def test_expected_log_likelihood_is_the_mean_over_the_points(rng):
-    family = make_family(rng, (3, 2, 2), 2, free=("A", "B", "x0", "C", "D", "offset", "noise"))
+def test_the_bound_has_the_mean_of_the_log_likelihood_over_the_points(rng):
+    family = make_family(rng, (3, 2, 2), 2, free=ALL_AND_LEVEL)
     sequences, _ = draw_sequences(rng, family, missing=0.2)
+    sequences = sequences._replace(weights=frozen(rng.uniform(0.3, 3.0, len(RAGGED))))
     posterior = make_posterior(rng, len(RAGGED), 2)
     points = cubature_points(posterior)
     expected = np.mean(
         [log_likelihoods(sequences, family, points[:, c]) for c in range(points.shape[1])], axis=0
     )
-    found = expected_log_likelihood(posterior, sequences, family)
+    found = sequence_bounds(posterior, sequences, family) + divergence(posterior)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
@@ -193,3 +199,22 @@ def test_laplace_is_the_gaussian_of_the_curvature(rng):
     np.testing.assert_array_equal(posterior.mean, modes)
     np.testing.assert_allclose(covariances(posterior), np.linalg.inv(hessian), rtol=1e-9)
     assert np.all(np.triu(posterior.factor, 1) == 0.0)
+
+
+@pytest.mark.parametrize("options", [{}, WITH_LEVEL], ids=["plain", "level"])
+def test_known_squares_change_nothing(rng, options):
+    """Squares of the old posteriors, times the weights of the sequences, need not be found anew."""
+    family = make_family(rng, (3, 1, 2), 2, **options)
+    sequences, _ = draw_sequences(rng, family, missing=0.2)
+    sequences = sequences._replace(weights=frozen(rng.uniform(0.3, 3.0, len(RAGGED))))
+    # Some of them are better than what a few steps away from them find.
+    posterior = e_step(sequences, family, make_posterior(rng, len(RAGGED), 2))
+    mean = posterior.mean + np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 0.0], [0.0, -3.0]])
+    posterior = posterior._replace(mean=mean)
+    squared = expected_squares(cubature_points(posterior), sequences, family)
+    expected = e_step(sequences, family, posterior)
+    found = e_step(sequences, family, posterior, squared=squared)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    other = e_step(sequences, family, posterior, squared=np.zeros_like(squared))
+    assert not np.array_equal(other.mean, expected.mean)

@@ -18,15 +18,15 @@ from mtds_sklearn.inference._modes import (
     search_starts,
 )
 from mtds_sklearn.learning._chunks import by_chunk, joined
-from mtds_sklearn.learning._m_step import sequence_weights
+from mtds_sklearn.learning._m_step import expected_squares, sequence_weights
 from mtds_sklearn.learning._posterior import (
     TaskPosterior,
     cubature_points,
     divergence,
     select,
 )
-from mtds_sklearn.model._likelihood import evaluations, log_likelihood
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._likelihood import evaluations, gaussian_log_density, log_likelihood
+from mtds_sklearn.model._task_map import Family, log_levels, natural_parameters
 
 
 def laplace(z: np.ndarray, hessian: np.ndarray) -> TaskPosterior:
@@ -34,23 +34,24 @@ def laplace(z: np.ndarray, hessian: np.ndarray) -> TaskPosterior:
     return TaskPosterior(z, inverse_factor(hessian))
 
 
-def expected_log_likelihood(
-    posterior: TaskPosterior, sequences: PackedSequences, family: Family
-) -> np.ndarray:
-    """E_q log p(y_i | z_i) of every sequence by cubature, in nats."""
-    points = cubature_points(posterior)
-    n, n_points, k = points.shape
-    psi = natural_parameters(family, points.reshape(n * n_points, k))
-    run = evaluations(sequences, repeats=n_points)
-    values = log_likelihood(psi, run, family.chart, family.noise_std)
-    return values.reshape(n, n_points).mean(axis=1)
-
-
 def sequence_bounds(
     posterior: TaskPosterior, sequences: PackedSequences, family: Family
 ) -> np.ndarray:
     """Lower bound of log p(y_i) of every sequence: E_q log p(y_i | z_i) - KL(q_i || p)."""
-    return expected_log_likelihood(posterior, sequences, family) - divergence(posterior)
+    squared = expected_squares(cubature_points(posterior), sequences, family)
+    return _bounds_from(squared, posterior, sequences, family)
+
+
+def _bounds_from(
+    squared: np.ndarray, posterior: TaskPosterior, sequences: PackedSequences, family: Family
+) -> np.ndarray:
+    """The bounds, from the expected squared residuals times the weights of the sequences."""
+    run = evaluations(sequences)
+    squared = squared / sequence_weights(sequences)[:, None]
+    level = log_levels(family, posterior.mean)  # linear in z, so that this is its mean
+    fit = gaussian_log_density(squared, run.n_observed, family.noise_std)
+    fit += run.log_weight - run.n_observed.sum(axis=1) * level
+    return fit - divergence(posterior)
 
 
 def e_step(
@@ -58,28 +59,34 @@ def e_step(
     family: Family,
     posterior: TaskPosterior,
     points: np.ndarray | None = None,
+    squared: np.ndarray | None = None,
 ) -> TaskPosterior:
     """New posteriors; a sequence keeps its old one where the new one would lower its bound.
 
-    With `points`, shared quasi-random prior points (n_points, k), every sequence also starts from
-    the best of them.
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, k) or None
+        Shared quasi-random prior points; every sequence also starts from the best of them.
+    squared : ndarray of shape (n_sequences, n_outputs) or None
+        Expected squared residuals under the old posteriors, as of `expected_squares`, if known.
     """
     if posterior.mean.shape[1] == 0:
         return posterior
-    parts = by_chunk(_e_step, sequences, tuple(posterior), (family, points))
+    if squared is None:
+        squared = expected_squares(cubature_points(posterior), sequences, family)
+    bounds = _bounds_from(squared, posterior, sequences, family)
+    parts = by_chunk(_e_step, sequences, (*posterior, bounds), (family, points))
     return TaskPosterior(*(joined(list(arrays)) for arrays in zip(*parts, strict=True)))
 
 
-def _e_step(sequences, mean, factor, family, points) -> TaskPosterior:
+def _e_step(sequences, mean, factor, bounds, family, points) -> TaskPosterior:
     posterior = TaskPosterior(mean, factor)
     if points is None:
         z, _, hessian = climb(posterior.mean, evaluations(sequences), family, TRACK_STEPS)
     else:
         z, hessian = _search(sequences, family, posterior, points)
     proposal = laplace(z, hessian)
-    better = sequence_bounds(proposal, sequences, family) > sequence_bounds(
-        posterior, sequences, family
-    )
+    better = sequence_bounds(proposal, sequences, family) > bounds
     return select(posterior, proposal, better)
 
 

@@ -132,7 +132,7 @@ def run_em(
         floor = floors[iteration] if annealing else MIN_NOISE
         before = _bound(squared, n_observed, family, posterior, weights, spent)
         search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
-        posterior = e_step(sequences, family, posterior, points if search else None)
+        posterior = e_step(sequences, family, posterior, points if search else None, squared)
         family, last, squared, damping = m_step(
             sequences, family, posterior, damping=damping, moving=moving
         )
