@@ -28,9 +28,9 @@ from mtds_sklearn.inference._target import Target, make_target
 from mtds_sklearn.model._latent_prior import NODES, log_normal_density
 from mtds_sklearn.model._task_map import Family
 
-FIT = Fit(n_components=24, prior_weight=0.2, reach=0.0)
+FIT = Fit(n_components=40, prior_weight=0.2, reach=0.0)
 # Points of each of the fits that come before the last proposal, and of each batch.
-FITS, FIT_DRAWS = 3, 4096
+FITS, FIT_DRAWS = 4, 8192
 BATCH_DRAWS, LEAST_BATCHES, MOST_BATCHES = 8192, 4, 16
 # Standard errors of the moments, in standard deviations, at which the batches end.
 TARGET_ERROR = 0.003

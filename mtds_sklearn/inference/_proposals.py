@@ -17,9 +17,9 @@ from mtds_sklearn.inference._modes import best_starts
 from mtds_sklearn.inference._target import Target, local_quadratics, log_target
 
 # Starts of the climb to the modes: the best points at each temperature, and points of the posterior
-# at the temperature at which so many are effective. The climb ends early: the fit to weighted
-# points does the rest.
-STARTS_PER_TEMPERATURE, SPREAD_STARTS, SPREAD_EFFECTIVE = 4, 24, 20.0
+# at the temperature at which so many are effective, every second one so many times as far out. The
+# climb ends early: the fit to weighted points does the rest.
+STARTS_PER_TEMPERATURE, SPREAD_STARTS, SPREAD_EFFECTIVE, FAR_OUT = 4, 24, 20.0, 2.0
 CLIMB_STEPS, FIRST_DAMPING, FARTHEST_MODE = 10, 1.0, 5.0
 # Of climbs from the centre of a component of the prior: a shortened step would leave a narrow one,
 # a full one goes along it.
@@ -104,12 +104,14 @@ def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tu
 
     The climb starts at the best points at several temperatures, which crowd around the likeliest
     regions, at points all over a tempered posterior, which do not, and at the centres of the prior.
+    Draws of the prior are few where a mode in its tail begins: some starts are moved outwards.
     """
     best = best_starts(
         np.ascontiguousarray(points.T), -2.0 * log_likelihood, STARTS_PER_TEMPERATURE
     )
     spread = systematic(tempered(log_likelihood, SPREAD_EFFECTIVE), SPREAD_STARTS)
-    starts = [np.moveaxis(best, 1, 2), np.moveaxis(points[:, spread], 0, 1)]
+    outwards = np.where(np.arange(SPREAD_STARTS) % 2, FAR_OUT, 1.0)
+    starts = [np.moveaxis(best, 1, 2), outwards * np.moveaxis(points[:, spread], 0, 1)]
     damping = [FIRST_DAMPING] * (best.shape[1] + spread.shape[1])
     if target.coordinates.components is not None:
         centres = target.coordinates.components.means.T
