@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import JIT, LEAF
+from mtds_sklearn.kernels._lanes import HELPER, LEAF
 from mtds_sklearn.kernels._transitions import n_transition
 
 LOW, HIGH, NATURAL, INTO, SOURCE, GROUP, COLUMN = range(7)
@@ -111,7 +111,7 @@ def _find_columns(bounds, n_dynamic, table, spans):
     return most
 
 
-@njit(**JIT)
+@njit(**HELPER)
 def describe(active, bounds, shape, gain):
     """Entries of `active`. With a gain every entry but the noise's moves every state."""
     n, p = shape[0], shape[2]

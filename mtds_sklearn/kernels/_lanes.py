@@ -31,13 +31,14 @@ LANES = 8
 
 # Options of all kernels.
 JIT = {"cache": True, "nogil": True, "fastmath": {"contract"}}
-# Helpers that allocate nothing do without reference counting: the atomic counter of every array
-# argument would cost more than the arithmetic of one row. And nobody calls them from outside.
-LEAF = {key: value for key, value in JIT.items() if key != "cache"} | {
-    "_nrt": False,
+# Helpers are called by kernels alone.
+HELPER = {key: value for key, value in JIT.items() if key != "cache"} | {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
+# Those that allocate nothing do without reference counting: the atomic counter of every array
+# argument would cost more than the arithmetic of one row.
+LEAF = HELPER | {"_nrt": False}
 INLINE = LEAF | {"forceinline": True}
 
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)

@@ -249,26 +249,6 @@ def _longest(of, n_rows):
     return most
 
 
-@njit(**LEAF)
-def _climb_all(
-    W, at, of, to, shape, gain, along, bias, rows, precision, lanes, longest, max_steps, tol,
-    z, objective, hessian,
-):  # fmt: skip
-    """Work until the queue is empty and every lane is idle."""
-    _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest)
-    here = _longest(lanes[0], rows[1])
-    while here > 0:
-        _evaluate(W, at, of, to, shape, gain, along, bias, here)
-        _judge(W, to, lanes, max_steps, tol, at.work)
-        accepted = load(W, at.work)
-        if any_positive(accepted):
-            _accept(W, to, accepted)
-        _collect(W, to, lanes, z, objective, hessian)
-        _step(W, to, z.shape[1])
-        _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest)
-        here = _longest(lanes[0], rows[1])
-
-
 @njit(**JIT)
 def maximize_latent(
     z, bias, loadings, first_row, n_rows, data, shape, gain, precision, max_steps, tol,
@@ -291,7 +271,15 @@ def maximize_latent(
     for h in range(LANES):
         lanes[0][h] = -1
     rows = (first_row, n_rows, data)
-    _climb_all(
-        W, at, of, to, shape, gain, along, bias, rows, precision, lanes, longest, max_steps, tol,
-        z, objective, hessian,
-    )  # fmt: skip
+    _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest)
+    here = _longest(lanes[0], n_rows)
+    while here > 0:
+        _evaluate(W, at, of, to, shape, gain, along, bias, here)
+        _judge(W, to, lanes, max_steps, tol, at.work)
+        accepted = load(W, at.work)
+        if any_positive(accepted):
+            _accept(W, to, accepted)
+        _collect(W, to, lanes, z, objective, hessian)
+        _step(W, to, z.shape[1])
+        _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest)
+        here = _longest(lanes[0], n_rows)

@@ -37,8 +37,8 @@ import numpy as np
 from numba import njit
 
 from mtds_sklearn.kernels._lanes import (
+    HELPER,
     INLINE,
-    JIT,
     LANES,
     LEAF,
     choose,
@@ -137,7 +137,7 @@ def longest_of(n_rows):
     return longest
 
 
-@njit(**JIT)
+@njit(**HELPER)
 def room(size):
     """Zeros for so many groups of lanes, each in one cache line."""
     buffer = np.zeros(LANES * size + LANES)

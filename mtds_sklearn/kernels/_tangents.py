@@ -20,8 +20,8 @@ import numpy as np
 from numba import njit
 
 from mtds_sklearn.kernels._lanes import (
+    HELPER,
     INLINE,
-    JIT,
     LEAF,
     add,
     any_positive,
@@ -123,7 +123,7 @@ def _any_moves(loadings, first, last):
     return False
 
 
-@njit(**JIT)
+@njit(**HELPER)
 def directions(loadings, at):
     """Directions of loadings (n_natural, k)."""
     n_natural, k = loadings.shape
