@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import boxcox_llf, yeojohnson_llf
 
 from mtds_sklearn._transforms import (
+    Asinh,
     BoxCox,
     Log,
     Log1p,
@@ -72,6 +73,16 @@ def fit_transform(spec: Any, y: np.ndarray, *, who: str) -> Transform | None:
     return transform
 
 
+def fit_asinh(y: np.ndarray, unit: np.ndarray) -> Asinh:
+    """Arcsinh of training outputs (n_rows, n_outputs), NaN where not observed, in given units.
+
+    Limits are closer than those of a transform that was asked for: where a family is left, means
+    of a logarithm grow exponentially.
+    """
+    transform = Asinh(np.zeros((2, len(unit))), unit)
+    return replace(transform, limits=_limits(transform.forward(y), n_widths=0.0))
+
+
 def _named(name: str, y: np.ndarray, limits: np.ndarray, who: str) -> Transform:
     if name in ("log", "log1p"):
         transform = Log(limits) if name == "log" else Log1p(limits)
@@ -80,7 +91,7 @@ def _named(name: str, y: np.ndarray, limits: np.ndarray, who: str) -> Transform:
     columns = [np.sort(column[~np.isnan(column)]) for column in y.T]
     kind, measure, llf = {
         "box-cox": (BoxCox, _geometric_mean, boxcox_llf),
-        "yeo-johnson": (YeoJohnson, _root_mean_square, yeojohnson_llf),
+        "yeo-johnson": (YeoJohnson, root_mean_square, yeojohnson_llf),
     }[name]
     ones = np.ones(len(columns))
     check_domain(kind(limits, ones, ones), y, name="y", who=who)
@@ -93,7 +104,8 @@ def _geometric_mean(values: np.ndarray) -> float:
     return float(np.exp(np.mean(np.log(values)))) if len(values) else 1.0
 
 
-def _root_mean_square(values: np.ndarray) -> float:
+def root_mean_square(values: np.ndarray) -> float:
+    """Root mean square of values (n_values,); 1 if there is none but zero."""
     peak = np.abs(values).max(initial=0.0)  # taken out, so that no square over- or underflows
     return float(peak * np.sqrt(np.mean((values / peak) ** 2))) if peak > 0.0 else 1.0
 
@@ -107,16 +119,17 @@ def _best_power(values: np.ndarray, llf: Callable) -> float:
         return float(max((*POWERS, inside), key=lambda power: llf(power, values)))
 
 
-def _limits(x: np.ndarray) -> np.ndarray:
+def _limits(x: np.ndarray, n_widths: float = 1.0) -> np.ndarray:
     """The range of each column, widened by its width and its standard deviation; (2, n_outputs).
 
-    A constant column is widened by its absolute value, or by one.
+    By `n_widths` of its width; a constant column by its absolute value, or by one.
     """
     limits = np.zeros((2, x.shape[1]))
     for j, column in enumerate(x.T):
         known = column[~np.isnan(column)]
         low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
-        margin = high - low + (known.std() if high > low else abs(low) or 1.0)
+        width = n_widths * (high - low)
+        margin = width + (known.std() if high > low else abs(low) or 1.0)
         limits[:, j] = low - margin, high + margin
     return limits
 

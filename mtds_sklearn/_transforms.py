@@ -161,6 +161,40 @@ class YeoJohnson(Transform):
 
 
 @dataclass(frozen=True, eq=False)
+class Asinh(Transform):
+    """unit arcsinh (y / unit): y itself near zero, logarithmic far from it (Johnson 1949).
+
+    Noise of a constant part and one that grows with y, unit to 1, becomes constant (Huber et al.
+    2002).
+
+    Attributes
+    ----------
+    unit : ndarray of shape (n_outputs,)
+        Where one becomes the other, in the units of y; inf: y itself everywhere.
+    """
+
+    unit: np.ndarray
+
+    name = "'asinh'"
+
+    def forward(self, y):
+        bent, unit = self._bent(y)
+        return np.where(bent, unit * np.arcsinh(y / unit), y)
+
+    def inverse(self, x):
+        bent, unit = self._bent(x)
+        return np.where(bent, unit * np.sinh(np.where(bent, x / unit, 0.0)), x)
+
+    def log_slope(self, y):
+        return -0.5 * np.log1p((y / along(self.unit, y)) ** 2)
+
+    def _bent(self, like: np.ndarray) -> tuple:
+        """Which outputs are transformed, and their units, shaped as `along` does."""
+        bent = np.isfinite(self.unit)
+        return along(bent, like), along(np.where(bent, self.unit, 1.0), like)
+
+
+@dataclass(frozen=True, eq=False)
 class Pair(Transform):
     """Callables of the user: f, its inverse and, if there is a third, the derivative of f."""
 

@@ -24,6 +24,7 @@ from mtds_sklearn.learning._growth import Learned, Options, n_stages, resume, th
 from mtds_sklearn.learning._latents import reduce_latents, widen_latents
 from mtds_sklearn.learning._sample_growth import grow_from_sample
 from mtds_sklearn.model._lds import LDS
+from mtds_sklearn.model._noise import Growth, with_growth_weights
 from mtds_sklearn.model._task_map import Family
 
 # Constraint of the parameter `y_transform`; `fit_transform` checks the rest.
@@ -41,12 +42,13 @@ MOST_STATES = 16
 class Units(NamedTuple):
     """How rows are standardised, and which inputs ever moved in training.
 
-    Outputs are transformed, then scaled.
+    Outputs are transformed, then scaled; or their noise grows with them.
     """
 
     scaling: Scaling
     used: np.ndarray
     transform: Transform | None = None
+    growth: Growth | None = None
 
     @property
     def image(self) -> Image | None:
@@ -61,6 +63,11 @@ def fit_units(estimator, sequences: PackedSequences) -> Units:
     """The units in which f(y), with f of `y_transform`, and inputs are of size one."""
     who = type(estimator).__name__
     transform = fit_transform(estimator.y_transform, outputs_of_rows(sequences), who=who)
+    return units_for(sequences, transform)
+
+
+def units_for(sequences: PackedSequences, transform: Transform | None) -> Units:
+    """The units in which transformed outputs and inputs are of size one."""
     used = np.any(sequences.inputs != 0.0, axis=0)
     return Units(fit_scaling(_transformed(sequences, transform)), used, transform)
 
@@ -68,6 +75,7 @@ def fit_units(estimator, sequences: PackedSequences) -> Units:
 def standardize(sequences: PackedSequences, units: Units) -> PackedSequences:
     """Outputs and inputs of size one; inputs that were always zero in training are left out."""
     scaled = apply_scaling(_transformed(sequences, units.transform), units.scaling)
+    scaled = with_growth_weights(scaled, units.growth)
     if units.used.all():
         return scaled
     return scaled._replace(inputs=frozen(scaled.inputs[:, units.used]))

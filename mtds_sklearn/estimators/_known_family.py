@@ -55,7 +55,8 @@ def particles_at(family: Family, z: np.ndarray) -> Particles:
     """Equally weighted particles at latents (n_sequences, n_particles, latent_dim)."""
     noise_std = np.broadcast_to(family.noise_std, (len(z), len(family.noise_std)))
     log_weights = np.full(z.shape[:2], -np.log(z.shape[1]))
-    return Particles(natural_parameters(family, z), log_weights, noise_std, family.chart)
+    psi = natural_parameters(family, z)
+    return Particles(psi, log_weights, noise_std, family.chart, family.growth)
 
 
 def family_forecast(

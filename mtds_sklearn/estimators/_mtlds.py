@@ -9,7 +9,6 @@ from mtds_sklearn._rows import ROUTING
 from mtds_sklearn._sequences import PackedSequences
 from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._base import BaseLDS
-from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._checks import Interval, StrOptions
 from mtds_sklearn.estimators._family_methods import FamilyMethods
 from mtds_sklearn.estimators._fitting import (
@@ -18,19 +17,17 @@ from mtds_sklearn.estimators._fitting import (
     Y_TRANSFORMS,
     Units,
     density_shift,
-    fit_units,
     forecast_in_units,
     learn_again,
-    learn_best,
     make_options,
     one_blas_thread,
-    resolve_n_init,
     standardize,
     standardize_targets,
     warn_unconverged,
 )
 from mtds_sklearn.estimators._known_family import family_forecast, infer_observed
 from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step
+from mtds_sklearn.estimators._transform_choice import learn_in_units
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast
 from mtds_sklearn.learning._clusters import follow, with_components
@@ -41,6 +38,7 @@ from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._chart import n_family_states, theta_names
+from mtds_sklearn.model._noise import at_zero, unit_of
 from mtds_sklearn.model._task_map import Family, mean_noise, relative_levels
 
 # Above this standard deviation over the family an entry of theta counts as varying.
@@ -111,15 +109,18 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     verbose : int, default=0
         1 logs every tenth iteration to the logger "mtds_sklearn", 2 each: bound, noise and seconds
         per iteration. What is logged is also printed where logging has not been configured.
-    y_transform : {"log", "log1p", "box-cox", "yeo-johnson"}, tuple or None, default=None
+    y_transform : {"auto", "log", "log1p", "box-cox", "yeo-johnson"}, tuple or None, default="auto"
         Learn an increasing function f of each output instead of the output itself: for positive
         outputs "log" or "box-cox" (y > 0), "log1p" (y > -1), whose noise is proportional to y; for
         others "yeo-johnson"; or callables (f, inverse), optionally (f, inverse, derivative of f),
-        elementwise on arrays. Powers of Box-Cox and Yeo-Johnson, one per output, are the most
-        likely ones from 0 to 2. Forecasts, densities and samples stay in the units of y: quantiles
-        map back exactly; mean and standard deviation are those of y, with f(y) held within its
-        range in training, widened by its own width on both sides, since tails that are heavy in
-        f(y) would leave y without a mean.
+        elementwise on arrays. "auto", for outputs that are hardly ever negative: y itself, y with
+        noise that grows with it (`noise_unit_`), or arcsinh, which is logarithmic for large y,
+        whichever has the most evidence; the fit takes twice as long where it is close. Powers of
+        Box-Cox and Yeo-Johnson, one per output, are the most likely ones from 0 to 2. Forecasts,
+        densities and samples stay in the units of y: quantiles map back exactly; mean and standard
+        deviation are those of y, with f(y) held within its range in training, widened by its own
+        width on both sides (by its standard deviation, with "auto"): tails that are heavy in f(y)
+        would leave y without a mean.
     random_state : int, RandomState instance or None, default=None
         Determines the starts and the quasi-random numbers of inference.
 
@@ -135,8 +136,11 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     disturbance_ : {"none", "noise", "gain"}
         What was found: nothing, coloured noise, or a gain on the states too.
     noise_std_ : ndarray of shape (n_outputs,)
-        Standard deviation of the observation noise, in the units of y; with a `y_transform` f, in
-        those of f(y).
+        Standard deviation of the observation noise, at y = 0 if it grows, in the units of y; with a
+        `y_transform` f, in those of f(y).
+    noise_unit_ : ndarray of shape (n_outputs,)
+        Where the noise has grown to sqrt(2) `noise_std_`: at y it is `noise_std_` times
+        sqrt(1 + (y / `noise_unit_`)^2); inf if it is the same everywhere.
     theta_names_ : list of str
         Names of the entries of theta.
     relevance_ : ndarray of shape (n_theta,)
@@ -212,7 +216,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         "n_jobs": [Integral, None],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
-        "y_transform": Y_TRANSFORMS,
+        "y_transform": [StrOptions({"auto"}), *Y_TRANSFORMS],
         "random_state": ["random_state"],
     }
 
@@ -232,7 +236,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         n_jobs=None,
         warm_start=False,
         verbose=0,
-        y_transform=None,
+        y_transform="auto",
         random_state=None,
     ):
         self.n_states = n_states
@@ -265,13 +269,11 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
                 "With one sequence PooledLDS does the same with fewer parameters."
             )
         start, seed = warm_stream(self, sequences), rng.randint(2**31 - 1)
-        units = start[1] if start else fit_units(self, sequences)
-        scaled = standardize(sequences, units)
         if start:
+            units, scaled = start[1], standardize(sequences, start[1])
             learned = learn_again(scaled, start[0].family, options, seed)
         else:
-            n_init = resolve_n_init(self.n_init, n_sequences, options)
-            learned = learn_best(scaled, options, n_init, self.n_jobs, seed, make_log(self))
+            units, scaled, learned = learn_in_units(self, sequences, options, seed)
         warn_unconverged(self, learned)
         varies = varying_entries(learned.family)
         known = (learned.family, learned.posterior)
@@ -300,7 +302,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             "task_map_": family,
             "n_states_": n_family_states(family.chart),
             "latent_dim_": family.loadings.shape[1],
-            "noise_std_": mean_noise(family) * units.scaling.output_scale,
+            "noise_std_": at_zero(family.growth, mean_noise(family)) * units.scaling.output_scale,
+            "noise_unit_": unit_of(family.growth, units.scaling),
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
             "noise_dof_": family.noise_dof,

@@ -5,10 +5,11 @@ Kernels: `kernels/_gains.py`, where the recursion is derived.
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, frozen
+from mtds_sklearn._sequences import PackedSequences, frozen, value_precision
 from mtds_sklearn.kernels import _gains
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import LDS, lds_from_natural
+from mtds_sklearn.model._noise import noise_factor, with_growth_weights
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
 # The variance depends so little on the particle that its mean over these many stands for all.
@@ -69,9 +70,12 @@ def spread_systems(psi: np.ndarray, log_weights: np.ndarray) -> tuple:
 def with_gap_weights(sequences: PackedSequences, family: Family) -> PackedSequences:
     """The sequences, values after gaps weighted by R / (R + C P C') of the family's mean system.
 
+    And by their growth of noise, if there is one.
+
     What the recursion predicts after a gap is less certain than what it predicts without; a weight
     that all sequences take from one system depends on what is observed and on nothing else.
     """
+    sequences = with_growth_weights(sequences, family.growth)
     if not family.chart.gain or not sequences.observed.any():
         return sequences
     n = len(sequences.labels)
@@ -81,7 +85,14 @@ def with_gap_weights(sequences: PackedSequences, family: Family) -> PackedSequen
     added = unseen_variances(psi, np.ones((n, 1)), noise, family.chart, rows)
     variance = family.noise_std**2 * np.exp(2.0 * mean[0, -1])
     weights = np.where(sequences.observed, variance / (variance + added), 0.0)
+    if family.growth is not None:  # the innovations before the gap were as large as those after
+        weights *= sequences.precision
     return sequences._replace(precision=frozen(weights))
+
+
+def gap_weights(sequences: PackedSequences, family: Family) -> np.ndarray:
+    """Weights (n_rows, n_outputs) of gaps alone, of sequences `with_gap_weights`."""
+    return value_precision(sequences) * noise_factor(family.growth, sequences.outputs)
 
 
 def after(sequences: PackedSequences, before: np.ndarray | None) -> tuple:

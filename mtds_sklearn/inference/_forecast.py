@@ -1,7 +1,7 @@
 """Forecasts: mixtures of Gaussians over weighted particles, one mixture per row and output.
 
-Given a particle, a row's output is N(yhat, (s sigma)^2); over the particles it is a mixture, whose
-mean, standard deviation, quantiles and log density are exact up to the particles.
+Given a particle, a row's output is N(yhat, (s sigma)^2), times what the noise grows by; over the
+particles it is a mixture, whose moments, quantiles and log density are exact up to the particles.
 """
 
 from typing import NamedTuple
@@ -20,12 +20,12 @@ from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import kind_slices
 from mtds_sklearn.model._likelihood import LOG_2PI, MOST_SQUARED
+from mtds_sklearn.model._noise import Growth, noise_factor
 from mtds_sklearn.model._task_map import Family
 
-# Values (row, output, particle) of all sequences that are held at a time.
-CHUNK_VALUES = 1_000_000
-# Nodes that the particles of a row are gathered on before quantiles are solved for.
-MAX_NODES = 512
+# Values (row, output, particle) of all sequences that are held at a time; and nodes that the
+# particles of a row are gathered on before quantiles are solved for.
+CHUNK_VALUES, MAX_NODES = 1_000_000, 512
 # Particles of a smaller weight have no part in quantiles: they may be anywhere.
 LEAST_WEIGHT = 1e-12
 
@@ -58,12 +58,14 @@ class Particles(NamedTuple):
         Normalised.
     noise_std : ndarray of shape (n_sequences, n_outputs)
     chart : Chart
+    growth : Growth or None
     """
 
     psi: np.ndarray
     log_weights: np.ndarray
     noise_std: np.ndarray
     chart: Chart
+    growth: Growth | None = None
 
 
 def posterior_particles(
@@ -73,7 +75,7 @@ def posterior_particles(
     psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
     psi = np.swapaxes(with_levels(psi, sequences, family), 1, 2)
     noise_std = np.broadcast_to(family.noise_std, (len(psi), len(family.noise_std)))
-    return Particles(psi, posterior.log_weights, noise_std, family.chart)
+    return Particles(psi, posterior.log_weights, noise_std, family.chart, family.growth)
 
 
 class Run(NamedTuple):
@@ -86,19 +88,21 @@ class Run(NamedTuple):
     state : ndarray of shape (n_sequences, n_states, n_particles)
         Handed to the next row.
     chart : Chart
+    growth : Growth or None
     """
 
     psi: np.ndarray
     transition: np.ndarray
     state: np.ndarray
     chart: Chart
+    growth: Growth | None = None
 
 
-def start_run(psi: np.ndarray, chart: Chart) -> Run:
+def start_run(psi: np.ndarray, chart: Chart, growth: Growth | None = None) -> Run:
     """Particles (n_sequences, n_natural, n_particles) before the first row."""
     psi = np.ascontiguousarray(psi)
     state = psi[:, kind_slices(chart.shape)["x0"]].copy()
-    return Run(psi, particle_transitions(psi, chart.shape), state, chart)
+    return Run(psi, particle_transitions(psi, chart.shape), state, chart, growth)
 
 
 def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = None) -> tuple:
@@ -117,8 +121,7 @@ def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = 
     """
     n_rows = np.diff(sequences.offsets)
     skip = np.zeros_like(n_rows) if skip is None else skip
-    start = np.concatenate([[0], np.cumsum(n_rows - skip)])
-    shape = run.chart.shape
+    start, shape = np.concatenate([[0], np.cumsum(n_rows - skip)]), run.chart.shape
     yhat = np.empty((start[-1], shape.n_outputs, run.psi.shape[2]))
     state = run.state.copy()
     _particles.simulate(
@@ -159,11 +162,11 @@ def forecast_rows(
     parts = []
     for index in _chunks(np.diff(sequences.offsets), most_rows):
         rows = slice(sequences.offsets[index[0]], sequences.offsets[index[-1] + 1])
-        run = start_run(np.swapaxes(particles.psi[index], 1, 2), particles.chart)
-        part = select_sequences(sequences, index)
-        weighed = (particles.log_weights[index], particles.noise_std[index])
+        psi, log_weights, noise_std = (part[index] for part in particles[:3])
+        run = start_run(np.swapaxes(psi, 1, 2), *particles[3:])
         wanted = None if targets is None else targets[rows]
-        parts.append(forecast_run(run, weighed, part, levels, wanted, image))
+        part = select_sequences(sequences, index)
+        parts.append(forecast_run(run, (log_weights, noise_std), part, levels, wanted, image))
     return join_forecasts(parts)
 
 
@@ -204,14 +207,13 @@ def forecast_run(
     """
     yhat, _ = run_through(run, sequences)
     weights, variance = np.exp(weighed[0]), noise_variances(run.psi, weighed[1])
-    if targets is None:
-        targets = np.full(sequences.outputs.shape, np.nan)
+    targets = np.full(sequences.outputs.shape, np.nan) if targets is None else targets
     added = _added_variances(run, weighed, after(sequences, before))[-len(yhat) :]
     parts = []
     for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
         here = slice(first, last)
         own = variance[i : i + 1] + added[here, :, None] if len(added) else variance[i : i + 1]
-        mixture = (yhat[here], weights[i : i + 1], own)
+        mixture = (yhat[here], weights[i : i + 1], own * noise_factor(run.growth, yhat[here]))
         parts.append(mixture_forecast(*mixture, levels, targets[here], image))
     return join_forecasts(parts)
 

@@ -14,11 +14,11 @@ from mtds_sklearn._sequences import (
     frozen,
     select_sequences,
     truncate_sequences,
-    value_precision,
 )
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._disturbance import (
     at_horizon,
+    gap_weights,
     variances_at_horizon,
     with_gap_weights,
 )
@@ -35,6 +35,7 @@ from mtds_sklearn.inference._image import Image
 from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.inference._mixture import effective_sample_size
 from mtds_sklearn.inference._target import particle_parameters
+from mtds_sklearn.model._noise import noise_factor
 from mtds_sklearn.model._task_map import Family
 
 # Share of the draws that must stay effective before a posterior is inferred afresh.
@@ -130,14 +131,15 @@ def _look_ahead(sequences, posterior, known, horizon, family):
     part = with_gap_weights(truncate_sequences(sequences, lengths), family)
     psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
     psi = with_levels(psi, _known_part(sequences, known), family)
-    yhat, _ = run_through(start_run(psi, family.chart), part, skip=known)
-    variance, weights = noise_variances(psi, family.noise_std), value_precision(part)
+    yhat, _ = run_through(start_run(psi, family.chart, family.growth), part, skip=known)
+    variance, weights = noise_variances(psi, family.noise_std), gap_weights(part, family)
     ends = np.cumsum(lengths - known)
     for i, end in enumerate(ends):
         rows = slice(part.offsets[i] + known[i], part.offsets[i + 1])
         here, own = yhat[end - (lengths[i] - known[i]) : end], variance[i : i + 1]
         log_weights = posterior.log_weights[i]
-        after = _weights_after(log_weights, here, own, (part.outputs[rows], weights[rows]))
+        certain = own * noise_factor(family.growth, here)
+        after = _weights_after(log_weights, here, certain, (part.outputs[rows], weights[rows]))
         if family.chart.gain:
             innovations = np.where(
                 part.observed[rows, :, None], part.outputs[rows, :, None] - here, 0.0
@@ -146,7 +148,7 @@ def _look_ahead(sequences, posterior, known, horizon, family):
             systems = (psi[i], log_weights, family.noise_std, family.chart)
             seen = part.observed[part.offsets[i] : part.offsets[i + 1]]
             own = own + variances_at_horizon(systems, seen, horizon)[known[i] :, :, None]
-        yield Ahead(here, own, after)
+        yield Ahead(here, own * noise_factor(family.growth, here), after)
 
 
 def _weights_after(log_weights, yhat, variance, data) -> np.ndarray:
@@ -154,7 +156,8 @@ def _weights_after(log_weights, yhat, variance, data) -> np.ndarray:
     outputs, weights = data
     log_w = np.empty((len(yhat) + 1, len(log_weights)))
     log_w[0], log_w[1:] = log_weights, 0.0
-    for o, (weight, own) in enumerate(zip(weights.T, variance[0], strict=True)):
+    for o, weight in enumerate(weights.T):
+        own = variance[:, o]
         error = outputs[:, o, None] - yhat[:, o]
         error *= error
         error *= -0.5 * weight[:, None]

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences, value_precision
+from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
 from mtds_sklearn.inference._adaptive_is import infer
-from mtds_sklearn.inference._disturbance import with_gap_weights
+from mtds_sklearn.inference._disturbance import gap_weights, with_gap_weights
 from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.inference._forecast import Run, noise_variances, run_through, start_run
 from mtds_sklearn.inference._levels import with_levels
 from mtds_sklearn.inference._target import particle_parameters
 from mtds_sklearn.model._likelihood import LOG_2PI
+from mtds_sklearn.model._noise import noise_factor
 from mtds_sklearn.model._task_map import Family
 
 # Share of the draws that must stay effective before the posterior is inferred afresh.
@@ -58,7 +59,7 @@ def start_online(sequences: PackedSequences, family: Family, draws: Draws, near=
         psi = particle_parameters(family, posterior.z[i : i + 1].transpose(0, 2, 1))
         psi = with_levels(psi, history, family)
         n_rows = np.diff(history.offsets)
-        _, run = run_through(start_run(psi, family.chart), history, skip=n_rows)
+        _, run = run_through(start_run(psi, family.chart, family.growth), history, skip=n_rows)
         numbers = (float(posterior.log_evidence[i]), float(posterior.ess[i]))
         out.append(Online(history, posterior.z[i], posterior.log_weights[i], *numbers, run))
     return out
@@ -70,15 +71,16 @@ def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) 
     history = _join(online.history, rows)
     if not rows.observed.any():
         return online._replace(history=history, run=run)
-    variance = noise_variances(run.psi[0], family.noise_std)
-    weights = value_precision(with_gap_weights(history, family))[-len(rows.inputs) :]
+    variance = noise_variances(run.psi[0], family.noise_std) * noise_factor(family.growth, yhat)
+    variance = np.broadcast_to(variance, yhat.shape)
+    weights = gap_weights(with_gap_weights(history, family), family)[-len(rows.inputs) :]
     log_w = online.log_weights.copy()
     for o, weight in enumerate(weights.T):
         seen = weight > 0.0
         if seen.any():
             error = rows.outputs[seen, o, None] - yhat[seen, o]
-            log_w -= 0.5 * (weight[seen] @ error**2) / variance[o]
-            log_w -= 0.5 * np.count_nonzero(seen) * (LOG_2PI + np.log(variance[o]))
+            log_w -= 0.5 * (weight[seen] @ (error**2 / variance[seen, o]))
+            log_w -= 0.5 * np.sum(LOG_2PI + np.log(variance[seen, o]), axis=0)
             log_w += 0.5 * np.sum(np.log(weight[seen]))
     top = log_w.max()
     weights = np.exp(log_w - top)
@@ -105,4 +107,5 @@ def _join(first: PackedSequences, second: PackedSequences) -> PackedSequences:
         observed=frozen(np.concatenate([first.observed, second.observed])),
         offsets=frozen(np.array([0, n_rows])),
         row_order=frozen(np.arange(n_rows)),
+        precision=None,
     )

@@ -11,13 +11,14 @@ from mtds_sklearn.inference._forecast import (
     run_through,
     start_run,
 )
+from mtds_sklearn.model._noise import noise_factor
 
 
 def sample_paths(
     sequences: PackedSequences, particles: Particles, n_samples: int, rng: np.random.RandomState
 ) -> np.ndarray:
     """Sample paths (n_rows, n_outputs, n_samples), noise included, one particle a path."""
-    run = start_run(np.swapaxes(particles.psi, 1, 2), particles.chart)
+    run = start_run(np.swapaxes(particles.psi, 1, 2), particles.chart, particles.growth)
     return sample_run(run, (particles.log_weights, particles.noise_std), sequences, n_samples, rng)
 
 
@@ -45,6 +46,7 @@ def sample_run(
     variance = noise_variances(chosen[0], weighed[1])
     observed, offsets = after(sequences, before if run.chart.gain else None)
     std = np.sqrt(np.repeat(variance, np.diff(offsets), axis=0))
+    std[-len(yhat) :] *= np.sqrt(noise_factor(run.growth, yhat))
     noise = std * rng.standard_normal(std.shape)
     if run.chart.gain:
         noise = drive_paths(noise, chosen[0], run.chart, (observed, offsets))

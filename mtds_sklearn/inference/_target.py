@@ -10,6 +10,7 @@ import numpy as np
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
+from mtds_sklearn.inference._disturbance import gap_weights
 from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._chart import differentiate_only
 from mtds_sklearn.model._latent_prior import (
@@ -17,7 +18,13 @@ from mtds_sklearn.model._latent_prior import (
     component_log_densities,
     log_score_density,
 )
-from mtds_sklearn.model._lds import Shape, is_modal, modal_entries, transition_matrix
+from mtds_sklearn.model._lds import (
+    Shape,
+    is_modal,
+    kind_slices,
+    modal_entries,
+    transition_matrix,
+)
 from mtds_sklearn.model._likelihood import (
     MOST_SQUARED,
     evaluations,
@@ -27,8 +34,12 @@ from mtds_sklearn.model._likelihood import (
     student_log_density,
     theta_quantities,
 )
+from mtds_sklearn.model._noise import noise_factor
 from mtds_sklearn.model._normal import symmetric
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
+
+# Values (row, output, point) of one sequence that are held at a time where noise grows.
+CHUNK_VALUES = 1_000_000
 
 
 class Target(NamedTuple):
@@ -93,7 +104,10 @@ def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
         )
 
     run_split(some, len(psi), float(run.n_rows.sum()) * v.shape[2] * row_work(chart))
-    squared, family = np.moveaxis(np.fmin(squared, MOST_SQUARED), 1, 2), target.family
+    log_weight, family = run.log_weight[:, None], target.family
+    if family.growth is not None:
+        squared, log_weight = _squares_with_growth(transitions, psi, target)
+    squared = np.moveaxis(np.fmin(squared, MOST_SQUARED), 1, 2)
     if np.isinf(family.noise_dof):
         density = gaussian_log_density(
             squared, run.n_observed[:, None], family.noise_std, psi[:, -1]
@@ -102,7 +116,46 @@ def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
         density = student_log_density(
             squared, run.n_observed[:, None], family.noise_std, family.noise_dof
         )
-    return density + run.log_weight[:, None]
+    return density + log_weight
+
+
+def _squares_with_growth(transitions: np.ndarray, psi: np.ndarray, target: Target) -> tuple:
+    """Weighted squares (n_sequences, n_outputs, n_points), and half the sum of the log weights.
+
+    Weights are those of the points' own outputs, while `target.sequences` has those of the values.
+    """
+    sequences, family = target.sequences, target.family
+    weights, n_outputs = gap_weights(sequences, family), family.chart.shape.n_outputs
+    squared, log_weight = np.empty((len(psi), n_outputs, psi.shape[2])), np.empty(psi[:, 0].shape)
+    for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
+        seen = sequences.observed[first:last, :, None]
+        at_once = max(1, CHUNK_VALUES // ((last - first) * n_outputs))
+        for start in range(0, psi.shape[2], at_once):
+            points = slice(start, start + at_once)
+            yhat = _outputs_of(
+                transitions[i : i + 1, :, points], psi[i : i + 1, :, points], i, target
+            )
+            weight = weights[first:last, :, None] / noise_factor(family.growth, yhat)
+            error = sequences.outputs[first:last, :, None] - yhat
+            squared[i, :, points] = np.sum(np.where(seen, weight * error**2, 0.0), axis=0)
+            log_weight[i, points] = 0.5 * np.log(np.where(seen, weight, 1.0)).sum(axis=(0, 1))
+    return squared, log_weight
+
+
+def _outputs_of(transitions: np.ndarray, psi: np.ndarray, i: int, target: Target) -> np.ndarray:
+    """Outputs (n_rows, n_outputs, n_points) of points of sequence i, held within the squares."""
+    sequences, chart = target.sequences, target.family.chart
+    transitions, psi = np.ascontiguousarray(transitions), np.ascontiguousarray(psi)
+    n_rows = np.diff(sequences.offsets[i : i + 2])
+    rows = (sequences.offsets[i : i + 1], n_rows, np.zeros_like(n_rows), np.array([0, n_rows[0]]))
+    yhat = np.empty((n_rows[0], chart.shape.n_outputs, psi.shape[2]))
+    _particles.simulate(
+        transitions, psi, psi[:, kind_slices(chart.shape)["x0"]].copy(), rows,
+        (sequences.inputs, sequences.outputs, sequences.observed), tuple(chart.shape), chart.gain,
+        yhat,
+    )  # fmt: skip
+    most = MOST_SQUARED**0.5  # NaN, which infinities leave, is none of the smaller numbers
+    return np.fmax(np.fmin(yhat, most, out=yhat), -most, out=yhat)
 
 
 def log_prior(v: np.ndarray, target: Target) -> np.ndarray:

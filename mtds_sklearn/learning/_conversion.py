@@ -45,7 +45,8 @@ def convert_to_cayley(family: Family, posterior: TaskPosterior, varying: tuple) 
     precision = np.where(
         np.isfinite(precision), np.clip(loadings.shape[1] / size, *RELEVANCE_RANGE), np.inf
     )
-    return Family(chart, np.ascontiguousarray(loadings), solution[-1], family.noise_std, precision)
+    parts = (np.ascontiguousarray(loadings), solution[-1], family.noise_std, precision)
+    return Family(chart, *parts, growth=family.growth)
 
 
 def to_contractions(psi: np.ndarray, shape: Shape) -> np.ndarray:

@@ -33,6 +33,7 @@ from mtds_sklearn.learning._m_step import (
     weighted_counts,
 )
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points, divergence
+from mtds_sklearn.learning._reweighting import weighted_by_family
 from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._likelihood import gaussian_log_density
 from mtds_sklearn.model._task_map import Family
@@ -126,12 +127,14 @@ def run_em(
     bounds, gains = [], []
     moving, spent = held or Held(None, 0.0)
     still, damping = 0, 1e-4
-    squared = None
+    squared, given = None, sequences
     for iteration in range(len(floors) + max_iter):
         annealing = iteration < len(floors)
         floor = floors[iteration] if annealing else MIN_NOISE
-        before = _bound(squared, n_observed, family, posterior, weights, spent)
         search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
+        if search and family.growth is not None:
+            sequences, squared = weighted_by_family(given, family, posterior.mean), None
+        before = _bound(squared, n_observed, family, posterior, weights, spent)
         posterior = e_step(sequences, family, posterior, points if search else None, squared)
         family, last, squared, damping = m_step(
             sequences, family, posterior, damping=damping, moving=moving

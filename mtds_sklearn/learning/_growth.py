@@ -25,6 +25,7 @@ from mtds_sklearn.learning._initialization import (
 from mtds_sklearn.learning._learned import Learned, Options, Stage
 from mtds_sklearn.learning._m_step import Curvature, posterior_normal, weighted_counts
 from mtds_sklearn.learning._posterior import prior_posterior
+from mtds_sklearn.learning._reweighting import weighted_by_family
 from mtds_sklearn.learning._seen import of_the_seen
 from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._lds import Shape
@@ -89,7 +90,8 @@ def _found(sequences, options, points, normals) -> Learned:
     family = initial_family(shape, options.free, options.varying, options.latent_dim)
     family = family._replace(
         loadings=np.where(np.isfinite(family.precision), 0.3, 0.0)[:, None]
-        * normals[0, : len(family.bias)]
+        * normals[0, : len(family.bias)],
+        growth=options.growth,
     )
     posterior = prior_posterior(len(sequences.labels), options.latent_dim)
     best = _stage(sequences, family, posterior, points, options)
@@ -136,7 +138,8 @@ def _single_last(sequences, before, best, points, normals, options) -> Learned:
     """
     for base in (best, before):
         if base is not None and base.family.chart.shape.n_states < options.n_states:
-            if _is_hopeless(sequences, base, best.evidence):
+            # The bound knows one noise for all values.
+            if base.family.growth is None and _is_hopeless(sequences, base, best.evidence):
                 continue
             trial = grown(sequences, base, 1, points, normals, options)
             best = better(best, trial)
@@ -186,7 +189,8 @@ def polish(sequences, family, posterior, points, options) -> Learned:
 def with_evidence(sequences: PackedSequences, result: EMResult, n_annealed: int = 0) -> Learned:
     """Add the evidence, by Laplace's method."""
     family, posterior, last, bounds, gains, converged = result
-    evidence = log_evidence(result, *laplace_terms(sequences, family, posterior))
+    weighted = weighted_by_family(sequences, family, posterior.mean)
+    evidence = log_evidence(result, *laplace_terms(weighted, family, posterior))
     n_states = n_family_states(family.chart)
     stage = Stage(n_states, np.array(bounds), n_annealed, evidence, kept=True)
     return Learned(family, posterior, evidence, last, bounds, gains, converged, (stage,))

@@ -254,7 +254,8 @@ def add_block(family: Family, block: Block, varying: tuple, normals: np.ndarray)
             bias[row], scale = _start(entry, block, n)
             if np.isfinite(precision[row]):
                 loadings[row] = scale * normals[row]
-    return Family(chart, loadings, bias, family.noise_std, precision)
+    parts = (chart, loadings, bias, family.noise_std, precision)
+    return Family(*parts, growth=family.growth)
 
 
 def n_entries(shape: Shape, n_new: int, free: tuple) -> int:

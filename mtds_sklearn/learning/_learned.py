@@ -6,6 +6,7 @@ import numpy as np
 
 from mtds_sklearn.learning._m_step import Curvature
 from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.model._noise import Growth
 from mtds_sklearn.model._task_map import Family
 
 
@@ -28,6 +29,8 @@ class Options(NamedTuple):
         Whether noise levels may differ between sequences.
     find_latents : bool
         Whether latent_dim is only where to begin; see `_latents`.
+    growth : Growth or None
+        How the noise grows with the outputs, by which their values are weighted.
     """
 
     n_states: int
@@ -40,6 +43,7 @@ class Options(NamedTuple):
     disturbance: str = "none"
     sequence_noise: bool = False
     find_latents: bool = False
+    growth: Growth | None = None
 
 
 class Stage(NamedTuple):

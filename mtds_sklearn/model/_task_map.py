@@ -6,6 +6,7 @@ import numpy as np
 
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._latent_prior import LatentPrior, standard_prior
+from mtds_sklearn.model._noise import Growth
 
 
 class Family(NamedTuple):
@@ -27,6 +28,8 @@ class Family(NamedTuple):
         p(z), fitted after learning; None is N(0, I).
     noise_dof : float
         Degrees of freedom of the noise level of a sequence; inf: all sequences have the same.
+    growth : Growth or None
+        How the noise grows with the outputs; None: it does not.
     """
 
     chart: Chart
@@ -36,6 +39,7 @@ class Family(NamedTuple):
     precision: np.ndarray
     prior: LatentPrior | None = None
     noise_dof: float = np.inf
+    growth: Growth | None = None
 
 
 def latent_prior(family: Family) -> LatentPrior:
