@@ -8,7 +8,7 @@ import reference
 from small_families import draw_sequences, each, make_family, oblique
 
 from mtds_sklearn._sequences import pack_sequences, select_sequences
-from mtds_sklearn.inference import _adaptive_is, _pool
+from mtds_sklearn.inference import _adaptive_is, _pool, _proposals
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._coordinates import coordinates_of, prior_points
 from mtds_sklearn.inference._draws import N_DRAWS, Draws, first_draws, make_draws
@@ -409,3 +409,22 @@ def test_fewer_draws_and_rounds_say_roughly_the_same(rng):
     assert not np.allclose(found.log_evidence, expected.log_evidence, atol=1e-6)
     assert rough.component.mean() == pytest.approx(0.5)
     assert len(rough.normal) == len(rough.scale) == 2  # what the first round holds still, and one
+
+
+def test_a_climb_that_ends_where_outputs_run_away_is_no_error(rng, monkeypatch):
+    """The curvature there is one large square, beside which rounding drowns the prior's."""
+    k = 4
+    family = family_of(rng, "standard", k, scale=0.6)
+    sequences, _ = draw_sequences(rng, family, LENGTHS, missing=0.2)
+    found = _proposals._modes
+
+    def one_runs_away(*arguments):
+        means, curvature, value = found(*arguments)
+        curvature[:, -1] = 1e20
+        value[:, -1] = -1e15
+        return means, curvature, value
+
+    monkeypatch.setattr(_proposals, "_modes", one_runs_away)
+    draws = first_draws(make_draws(k, 0), 256, 2)
+    posterior = infer(sequences, family, draws)
+    assert all(np.isfinite(part).all() for part in posterior)

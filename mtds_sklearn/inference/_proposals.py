@@ -24,6 +24,8 @@ CLIMB_STEPS, FIRST_DAMPING, FARTHEST_MODE = 10, 1.0, 5.0
 # Of climbs from the centre of a component of the prior: a shortened step would leave a narrow one,
 # a full one goes along it.
 CENTRE_DAMPING = 1e-6
+# Least curvature at a mode, as a share of that in all directions together.
+ROUNDING = 1e-12
 # Modes that become components.
 MOST_MODES = 16
 # Share that the modes divide by their Laplace evidence; the rest is divided equally, since the
@@ -85,6 +87,10 @@ def first_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Mi
 def _mode_mixture(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> Mixture:
     """Components at the modes that are reached from the best of the points (k, n_points)."""
     means, curvature, value = _modes(points, log_likelihood, target)
+    # A climb may end where innovations run away: rounding of squares of 1e19 must not hide the
+    # prior.
+    size = np.trace(curvature, axis1=-2, axis2=-1)[..., None, None]
+    curvature = curvature + ROUNDING * size * np.eye(curvature.shape[-1])
     log_mass = value - 0.5 * np.linalg.slogdet(curvature)[1]
     # Modes within one standard deviation of an earlier one are the same.
     gap = means[:, :, None] - means[:, None]
