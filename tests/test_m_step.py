@@ -182,6 +182,14 @@ def test_the_posterior_of_phi_leaves_out_what_may_not_vary(rng):
     np.testing.assert_allclose(normal, expected)
 
 
+def test_the_posterior_of_phi_is_definite_where_noise_is_next_to_nothing(rng):
+    """Rounding of a matrix of rank one and size 1e22 is far larger than the prior."""
+    family = make_family(rng, latent_dim=0)
+    row = rng.standard_normal(len(family.bias))
+    last = _m_step.Curvature(np.zeros((1, len(row))), 1e22 * np.outer(row, row), np.zeros((1, 1)))
+    np.linalg.cholesky(posterior_normal(family, last)[0])
+
+
 @pytest.mark.parametrize(
     "options", [{}, WITH_GAIN, WITH_LEVEL, {"block": 3}], ids=["modal", "gain", "level", "cayley"]
 )

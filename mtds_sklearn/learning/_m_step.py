@@ -35,6 +35,9 @@ from mtds_sklearn.model._normal import normal_entries, symmetric
 from mtds_sklearn.model._task_map import Family, log_levels, natural_parameters
 
 BIAS_PRECISION = 0.01
+# Share of its diagonal that is added to a Gauss-Newton matrix. Where outputs have next to no noise,
+# rounding would otherwise drown the prior along what the data leave open.
+ROUNDING = 1e-12
 # Numbers of doubles that the Gauss-Newton matrices of one chunk of evaluations may take.
 CHUNK_SIZE = 2_000_000
 
@@ -215,7 +218,8 @@ def posterior_normal(family: Family, last: Curvature, moving: np.ndarray | None 
     if moving is not None:
         free &= moving.ravel()
     normal = last.normal.copy() if free.all() else last.normal[np.ix_(free, free)]
-    normal[np.diag_indices_from(normal)] += precision[free]
+    diagonal = np.diag_indices_from(normal)
+    normal[diagonal] += ROUNDING * normal[diagonal] + precision[free]
     return normal, free
 
 
