@@ -18,9 +18,11 @@ do not count: k is then 1 + (1 - s) (k - 1), with s the share of independence.
 import numpy as np
 
 from mtds_sklearn.learning._axes import MOST_UNCERTAIN, independent_axes
+from mtds_sklearn.learning._poles import loadings_free_of_states
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._shapes import predictive_quantiles
 from mtds_sklearn.model._latent_prior import LatentPrior, standard_prior
+from mtds_sklearn.model._lds import is_modal
 from mtds_sklearn.model._task_map import Family
 
 # A coordinate moves nothing if its loadings are below this share of the largest.
@@ -47,13 +49,16 @@ def fit_prior(
     k = posterior.mean.shape[1]
     prior = standard_prior(k)
     relevant = relevant & np.any(family.loadings != 0.0, axis=1)
+    rows = family.loadings[relevant]
+    if not is_modal(family.chart.shape):
+        rows = loadings_free_of_states(family, relevant)
     seen = np.any(posterior.mean != 0.0, axis=1)  # of the others nothing was observed
-    if not relevant.any() or not seen.any():  # as with no latents at all
+    if len(rows) == 0 or not seen.any():  # as with no latents at all
         return prior
     mean, factor = posterior.mean[seen], posterior.factor[seen]
     weights = np.ones(len(mean)) if weights is None else weights[seen]
     known = TaskPosterior(mean, factor)
-    axes, share = independent_axes(family.loadings[relevant], known, weights.sum())
+    axes, share = independent_axes(rows, known, weights.sum())
     inverse = np.linalg.inv(axes)
     mean = mean @ inverse.T
     std = np.sqrt(np.sum((inverse @ factor) ** 2, axis=2))
