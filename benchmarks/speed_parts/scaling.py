@@ -16,7 +16,7 @@ from mtds_sklearn.datasets import make_oscillators
 RESULTS = Path(__file__).parents[1] / "results"
 BASE = {"N": 100, "T": 50, "n_states": 4, "latent_dim": 3, "n_outputs": 1}
 GRIDS = {
-    "N": (50, 100, 200, 400, 800, 1600),
+    "N": (100, 300, 1000, 3000, 10_000),
     "T": (25, 50, 100, 200, 400),
     "n_states": (2, 4, 8, 12),
     "latent_dim": (1, 2, 4, 8),

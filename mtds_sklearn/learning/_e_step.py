@@ -8,7 +8,7 @@ several starts: the current mean and what `search_starts` proposes.
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._sequences import PackedSequences, observed_counts
 from mtds_sklearn.inference._modes import (
     SEARCH_STEPS,
     SEARCH_TOLERANCE,
@@ -25,7 +25,12 @@ from mtds_sklearn.learning._posterior import (
     divergence,
     select,
 )
-from mtds_sklearn.model._likelihood import evaluations, gaussian_log_density, log_likelihood
+from mtds_sklearn.model._likelihood import (
+    evaluations,
+    gaussian_log_density,
+    log_likelihood,
+    log_weights,
+)
 from mtds_sklearn.model._task_map import Family, log_levels, natural_parameters
 
 
@@ -46,11 +51,11 @@ def _bounds_from(
     squared: np.ndarray, posterior: TaskPosterior, sequences: PackedSequences, family: Family
 ) -> np.ndarray:
     """The bounds, from the expected squared residuals times the weights of the sequences."""
-    run = evaluations(sequences)
+    count = observed_counts(sequences)
     squared = squared / sequence_weights(sequences)[:, None]
     level = log_levels(family, posterior.mean)  # linear in z, so that this is its mean
-    fit = gaussian_log_density(squared, run.n_observed, family.noise_std)
-    fit += run.log_weight - run.n_observed.sum(axis=1) * level
+    fit = gaussian_log_density(squared, count, family.noise_std)
+    fit += log_weights(sequences) - count.sum(axis=1) * level
     return fit - divergence(posterior)
 
 

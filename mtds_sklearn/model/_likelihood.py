@@ -65,12 +65,12 @@ def evaluations(
         index = np.arange(len(lengths))
     index = np.repeat(index, repeats)
     data = (sequences.inputs, sequences.outputs, value_precision(sequences))
-    log_weight = _log_weights(sequences)[index]
-    n_observed = observed_counts(sequences)[index]
-    return Evaluations(sequences.offsets[index], lengths[index], data, n_observed, log_weight)
+    counts, weights = observed_counts(sequences)[index], log_weights(sequences)[index]
+    return Evaluations(sequences.offsets[index], lengths[index], data, counts, weights)
 
 
-def _log_weights(sequences: PackedSequences) -> np.ndarray:
+def log_weights(sequences: PackedSequences) -> np.ndarray:
+    """1/2 sum log w (n_sequences,) over the observed values of each sequence."""
     if sequences.precision is None:
         return np.zeros(len(sequences.labels))
     logs = np.log(np.where(sequences.observed, sequences.precision, 1.0)).sum(axis=1)
