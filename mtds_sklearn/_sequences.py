@@ -53,6 +53,11 @@ def observed_counts(sequences: PackedSequences) -> np.ndarray:
     return np.diff(total[sequences.offsets[1:] - 1], axis=0, prepend=0).astype(np.float64)
 
 
+def are_seen(sequences: PackedSequences) -> np.ndarray:
+    """Which sequences have an observed value, bool (n_sequences,)."""
+    return np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+
+
 def resolve_rows(X: Any, groups: Any, times: Any, *, who: str = "resolve_rows") -> tuple[Any, Any]:
     """Find the labels and the times of the rows of X.
 

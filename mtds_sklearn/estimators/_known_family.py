@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences, truncate_sequences
+from mtds_sklearn._sequences import PackedSequences, are_seen, select_sequences, truncate_sequences
 from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._fitting import Units, merge_forecasts
 from mtds_sklearn.inference._adaptive_is import Posterior, infer
@@ -66,7 +66,7 @@ def family_forecast(
 
     The horizon means nothing to sequences of which nothing is observed.
     """
-    informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
+    informed = are_seen(scaled)
     parts, image = [], known.units.image
     for moving in (False, True):
         index = np.flatnonzero(informed == moving) if horizon else np.arange(len(informed))
@@ -88,7 +88,7 @@ def family_forecast(
 
 def family_particles(known: KnownFamily, scaled: PackedSequences) -> Particles:
     """Particles of every sequence: from its observed values, else what `fit` learned, else p(z)."""
-    informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
+    informed = are_seen(scaled)
     where = {label: i for i, label in enumerate(known.labels.tolist())}
     stored = np.array([where.get(label, -1) for label in scaled.labels.tolist()])
     recalled = ~informed & (stored >= 0)

@@ -9,7 +9,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from mtds_sklearn._progress import heard
 from mtds_sklearn._rows import show
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences, are_seen, select_sequences
 from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._base import BaseLDS
 from mtds_sklearn.estimators._callbacks import make_log
@@ -242,7 +242,7 @@ class SingleTaskLDS(StreamingMixin, BaseLDS):
 
     def _fits_for(self, scaled: PackedSequences) -> list:
         """The fit of every sequence: anew from its context, from `fit`, or the pooled one."""
-        informed = np.maximum.reduceat(scaled.observed.any(axis=1), scaled.offsets[:-1])
+        informed = are_seen(scaled)
         context = select_sequences(scaled, informed)
         anew = iter(self._point_fits(self._learn_each(context), context))
         stored = dict(zip(self.labels_.tolist(), self._fits_, strict=True))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtds_sklearn._progress import LOGGER, shown
-from mtds_sklearn._sequences import PackedSequences, resolve_rows, select_sequences
+from mtds_sklearn._sequences import PackedSequences, are_seen, resolve_rows, select_sequences
 from mtds_sklearn._warnings import warn_caller
 from mtds_sklearn.estimators._fitting import Units, most_states, one_blas_thread, standardize
 from mtds_sklearn.estimators._memory_of_rows import starts_of
@@ -163,7 +163,7 @@ def next_step(
 
     Sequences without any observed value leave no trace.
     """
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+    seen = are_seen(sequences)
     scaled = standardize(select_sequences(sequences, seen), units)
     k = stream.family.loadings.shape[1]
     seed = getattr(estimator, "_seed_", 0)

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
+from mtds_sklearn._sequences import PackedSequences, are_seen, frozen, select_sequences
 from mtds_sklearn._transform_fit import fit_asinh, root_mean_square
 from mtds_sklearn.estimators._callbacks import make_log
 from mtds_sklearn.estimators._fitting import (
@@ -69,14 +69,12 @@ def _evidence(learned: Learned, sequences: PackedSequences, units: Units) -> flo
 
 def choose_units(sequences: PackedSequences, options: Options, seed: int) -> Units | None:
     """Units in which small families learn the outputs better than as they are; None if none."""
-    y = outputs_of_rows(sequences)
-    sample = spread_sample(sequences, SEEN_SEQUENCES)
-    best = {}
-    for kind in (growing_units, bent_units):
-        found = [
-            _best_unit(kind, _alone(sample, o), y[:, o], options, seed) for o in range(y.shape[1])
-        ]
-        unit, gain = np.array(found).T
+    sample, best = spread_sample(sequences, SEEN_SEQUENCES), {}
+    found = [
+        _best_units(_alone(sample, o), y, options, seed)
+        for o, y in enumerate(outputs_of_rows(sequences).T)
+    ]
+    for kind, (unit, gain) in zip(KINDS, np.moveaxis(found, 0, -1), strict=True):
         if np.isfinite(unit).any():
             best[kind] = unit, gain.sum()
     if bent_units in best:
@@ -91,16 +89,15 @@ def choose_units(sequences: PackedSequences, options: Options, seed: int) -> Uni
 def growing_units(sequences: PackedSequences, unit: np.ndarray) -> Units:
     """Units of outputs whose noise grows; inf: it does not."""
     units = units_for(sequences, None)
-    if not np.isfinite(unit).any():
-        return units
     return units._replace(growth=make_growth(outputs_of_rows(sequences), unit, units.scaling))
 
 
 def bent_units(sequences: PackedSequences, unit: np.ndarray) -> Units:
     """Units of outputs bent by arcsinh; inf: not bent."""
-    if not np.isfinite(unit).any():
-        return units_for(sequences, None)
     return units_for(sequences, fit_asinh(outputs_of_rows(sequences), unit))
+
+
+KINDS = (growing_units, bent_units)
 
 
 def _alone(sequences: PackedSequences, output: int) -> PackedSequences:
@@ -109,22 +106,33 @@ def _alone(sequences: PackedSequences, output: int) -> PackedSequences:
     alone = sequences._replace(
         outputs=frozen(sequences.outputs[:, only]), observed=frozen(sequences.observed[:, only])
     )
-    return select_sequences(alone, np.logical_or.reduceat(alone.observed[:, 0], alone.offsets[:-1]))
+    return select_sequences(alone, are_seen(alone))
 
 
-def _best_unit(
-    kind: Callable, sequences: PackedSequences, y: np.ndarray, options: Options, seed: int
-) -> tuple[float, float]:
-    """The unit of most evidence of an output y (n_rows,) and what it gains; inf, 0 without.
+def _best_units(
+    sequences: PackedSequences, y: np.ndarray, options: Options, seed: int
+) -> list[tuple[float, float]]:
+    """For each kind the unit of most evidence of an output y (n_rows,), and what it gains.
 
-    `sequences` are those of the sample, with this output alone.
+    inf, 0 without. `sequences` are those of the sample, with this output alone.
     """
     known = y[np.isfinite(y)]
     if not _may_differ_by_factors(known):
-        return np.inf, 0.0
-    evidence = partial(_small_evidence, kind, sequences, options, seed)
-    size, unit = root_mean_square(known), np.inf
-    start = highest = evidence(unit)
+        return [(np.inf, 0.0)] * len(KINDS)
+    evidence = partial(_small_evidence, sequences, options, seed)
+    start, size = evidence(units_for(sequences, None)), root_mean_square(known)
+
+    def best_of(kind: Callable) -> tuple[float, float]:
+        return _best_unit(lambda unit: evidence(kind(sequences, np.array([unit]))), start, size)
+
+    return [best_of(kind) for kind in KINDS]
+
+
+def _best_unit(
+    evidence: Callable[[float], float], start: float, size: float
+) -> tuple[float, float]:
+    """The unit of most evidence among shares of `size`, and what it gains on `start`."""
+    highest, unit = start, np.inf
     for share in SHARES:
         found = evidence(share * size)
         if found <= highest:
@@ -141,11 +149,8 @@ def _may_differ_by_factors(known: np.ndarray) -> bool:
     return bool(spread > LEAST_SPREAD * np.mean(known) and known.min() > -MOST_BELOW * spread)
 
 
-def _small_evidence(
-    kind: Callable, sequences: PackedSequences, options: Options, seed: int, unit: float
-) -> float:
+def _small_evidence(sequences: PackedSequences, options: Options, seed: int, units: Units) -> float:
     """Log evidence of one output under a small family, in nats."""
-    units = kind(sequences, np.array([unit]))
     scaled = standardize(sequences, units)
     small = options._replace(
         n_states=min(FEW_STATES, options.n_states),

@@ -19,7 +19,7 @@ from mtds_sklearn.inference._target import particle_parameters, particle_transit
 from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import kind_slices
-from mtds_sklearn.model._likelihood import LOG_2PI, MOST_SQUARED
+from mtds_sklearn.model._likelihood import LOG_2PI, hold
 from mtds_sklearn.model._noise import Growth, noise_factor
 from mtds_sklearn.model._task_map import Family
 
@@ -130,9 +130,8 @@ def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = 
         yhat,
     )  # fmt: skip
     if run.chart.gain:  # innovations that are fed back may grow without bound
-        most = MOST_SQUARED**0.5
-        for values in (yhat, state):  # NaN, which infinities leave, is none of the smaller numbers
-            np.fmax(np.fmin(values, most, out=values), -most, out=values)
+        hold(yhat)
+        hold(state)
     return yhat, run._replace(state=state)
 
 

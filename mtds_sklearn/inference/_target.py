@@ -29,6 +29,7 @@ from mtds_sklearn.model._likelihood import (
     MOST_SQUARED,
     evaluations,
     gaussian_log_density,
+    hold,
     level_weights,
     row_work,
     student_log_density,
@@ -154,8 +155,7 @@ def _outputs_of(transitions: np.ndarray, psi: np.ndarray, i: int, target: Target
         (sequences.inputs, sequences.outputs, sequences.observed), tuple(chart.shape), chart.gain,
         yhat,
     )  # fmt: skip
-    most = MOST_SQUARED**0.5  # NaN, which infinities leave, is none of the smaller numbers
-    return np.fmax(np.fmin(yhat, most, out=yhat), -most, out=yhat)
+    return hold(yhat)
 
 
 def log_prior(v: np.ndarray, target: Target) -> np.ndarray:

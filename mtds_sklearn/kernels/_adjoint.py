@@ -23,7 +23,7 @@ from typing import NamedTuple
 from numba import njit
 
 from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, exp, fill, load, store
-from mtds_sklearn.kernels._matrices import add_outer, transpose_times
+from mtds_sklearn.kernels._matrices import add_outer, times_blocks, transpose_times
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
@@ -132,13 +132,7 @@ def _back_one_row(W, at, to, shape, gain, t, r):
         store(W, outputs + o, change)
         add(W, to.natural + at.offset + o, change)
     if is_modal(shape):
-        for i in range(0, n - 1, 2):
-            A = at.A + 2 * i
-            a, b = load(W, later + i), load(W, later + i + 1)
-            store(W, here + i, load(W, A) * a + load(W, A + 2) * b)
-            store(W, here + i + 1, load(W, A + 1) * a + load(W, A + 3) * b)
-        if n % 2 == 1:
-            store(W, here + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, later + n - 1))
+        times_blocks(W, at.A, n, later, here, 2)
     else:
         for i in range(n):
             store(W, here + i, 0.0)

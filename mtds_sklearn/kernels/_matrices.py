@@ -6,7 +6,7 @@ a time, or by two with two vectors.
 
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import LEAF, fill, load, rolled, store
+from mtds_sklearn.kernels._lanes import INLINE, LEAF, fill, load, rolled, store
 
 
 @njit(**LEAF)
@@ -37,6 +37,21 @@ def times_vector(W, M, rows, columns, v, to):
         if columns % 2 == 1:
             s1 = s1 + load(W, m + columns - 1) * load(W, v + columns - 1)
         store(W, to + i, s0 + s1)
+
+
+@njit(**INLINE)
+def times_blocks(W, A, n, v, to, off):
+    """to <- A v, or A' v, of blocks of two states (the last may be one); to and v may be one place.
+
+    `off` says where in a block, row by row, the other state's number stands: 1, or 2 for A'.
+    """
+    for i in range(0, n - 1, 2):
+        M = A + 2 * i
+        a, b = load(W, v + i), load(W, v + i + 1)
+        store(W, to + i, load(W, M) * a + load(W, M + off) * b)
+        store(W, to + i + 1, load(W, M + 3 - off) * a + load(W, M + 3) * b)
+    if n % 2 == 1:
+        store(W, to + n - 1, load(W, A + 2 * (n - 1)) * load(W, v + n - 1))
 
 
 @njit(**LEAF)

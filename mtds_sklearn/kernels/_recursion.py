@@ -46,7 +46,7 @@ from mtds_sklearn.kernels._lanes import (
     load,
     store,
 )
-from mtds_sklearn.kernels._matrices import times_vector
+from mtds_sklearn.kernels._matrices import times_blocks, times_vector
 from mtds_sklearn.kernels._transitions import (
     cayley_transition,
     is_modal,
@@ -262,13 +262,7 @@ def advance(W, at, shape, gain, x, s):
     """s <- A x + K e; in the modal chart s and x may be the same place."""
     n, p = shape[0], shape[2]
     if is_modal(shape):
-        for i in range(0, n - 1, 2):
-            A = at.A + 2 * i
-            a, b = load(W, x + i), load(W, x + i + 1)
-            store(W, s + i, load(W, A) * a + load(W, A + 1) * b)
-            store(W, s + i + 1, load(W, A + 2) * a + load(W, A + 3) * b)
-        if n % 2 == 1:
-            store(W, s + n - 1, load(W, at.A + 2 * (n - 1)) * load(W, x + n - 1))
+        times_blocks(W, at.A, n, x, s, 1)
     else:
         for i in range(n):
             store(W, s + i, 0.0)

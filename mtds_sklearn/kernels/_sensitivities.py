@@ -32,7 +32,7 @@ from mtds_sklearn.kernels._lanes import (
     load,
     store,
 )
-from mtds_sklearn.kernels._matrices import times_vector, times_vectors
+from mtds_sklearn.kernels._matrices import times_blocks, times_vector, times_vectors
 from mtds_sklearn.kernels._products import add_products
 from mtds_sklearn.kernels._recursion import (
     advance,
@@ -152,15 +152,7 @@ def _propagate(W, at, to, shape, entries):
         return
     for r in range(entries.n_dynamic):
         S, first = to.S + r * width, entries.table[LOW, r]
-        count = entries.table[HIGH, r] - first
-        for i in range(0, count - 1, 2):
-            A = at.A + 2 * (first + i)
-            a, b = load(W, S + i), load(W, S + i + 1)
-            store(W, S + i, load(W, A) * a + load(W, A + 1) * b)
-            store(W, S + i + 1, load(W, A + 2) * a + load(W, A + 3) * b)
-        if count % 2 == 1:
-            last = load(W, at.A + 2 * (first + count - 1))
-            store(W, S + count - 1, last * load(W, S + count - 1))
+        times_blocks(W, at.A + 2 * first, entries.table[HIGH, r] - first, S, S, 1)
 
 
 @njit(**INLINE)

@@ -4,25 +4,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences, are_seen, select_sequences
 from mtds_sklearn.learning._learned import Learned
 from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
 
 
 def of_the_seen(sequences: PackedSequences, learn: Callable) -> Learned:
     """Learn from the sequences of which something is observed; the others get the prior."""
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+    seen = are_seen(sequences)
     if seen.all() or not seen.any():
         return learn(sequences)
-    learned = learn(select_sequences(sequences, seen))
-    everyone = prior_posterior(len(seen), learned.posterior.mean.shape[1])
-    everyone.mean[seen], everyone.factor[seen] = learned.posterior
-    return learned._replace(posterior=everyone)
+    return scatter_posterior(learn(select_sequences(sequences, seen)), seen)
 
 
 def go_on_with_the_seen(sequences: PackedSequences, learned: Learned, learn: Callable) -> Learned:
     """Call learn(sequences, learned) with the sequences of which something is observed."""
-    seen = np.maximum.reduceat(sequences.observed.any(axis=1), sequences.offsets[:-1])
+    seen = are_seen(sequences)
     if seen.all():
         return learn(sequences, learned)
     some = learn(select_sequences(sequences, seen), select_posterior(learned, seen))

@@ -34,6 +34,12 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 MOST_SQUARED = 1e100
 
 
+def hold(values: np.ndarray) -> np.ndarray:
+    """Keep outputs or states, in place, where their squares are at most MOST_SQUARED."""
+    most = MOST_SQUARED**0.5  # NaN, which infinities leave, is none of the smaller numbers
+    return np.fmax(np.fmin(values, most, out=values), -most, out=values)
+
+
 class Evaluations(NamedTuple):
     """Pairs of a sequence and a parameter vector, as the kernels want them.
 
