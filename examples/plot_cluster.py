@@ -5,8 +5,8 @@ A fit on a cluster
 Learning asks the same of every sequence, and what it takes from them are sums. So sequences are cut
 into chunks, and the chunks can be worked on wherever joblib sends them: threads and processes
 of this machine (`n_jobs`), or the workers of a Dask cluster. There the data go out once and stay
-where they are; what travels afterwards is the family and, per sequence, a posterior of its few
-latents. The numbers are the same, whoever computes them.
+where they are, with what is learned of each sequence; what travels in an iteration is the family
+and sums. The numbers are the same, whoever computes them.
 
 The cluster of this example is a light one, two workers in this very process. With a real one,
 `Client("scheduler-address:8786")` takes its place and nothing else changes. A cluster pays when an

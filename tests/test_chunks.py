@@ -1,20 +1,24 @@
 """Sequences worked on in chunks: what comes out does not depend on where, or on who did it."""
 
+import pickle
+
 import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from small_families import make_family, make_posterior, make_rows
+from small_families import ALL_KINDS, make_family, make_posterior, make_rows
 
 from mtds_sklearn import MTLDSRegressor, SingleTaskLDS
 from mtds_sklearn._sequences import select_sequences
 from mtds_sklearn.datasets import make_oscillators
 from mtds_sklearn.estimators._crew import JobCrew
-from mtds_sklearn.learning import _chunks, _growth
-from mtds_sklearn.learning._chunks import by_chunk, slice_sequences, working
+from mtds_sklearn.learning import _chunks, _em, _growth
+from mtds_sklearn.learning._chunks import fetched, map_by_chunk, slice_sequences, working
 from mtds_sklearn.learning._e_step import e_step
+from mtds_sklearn.learning._em import run_em
 from mtds_sklearn.learning._m_step import curvature, expected_squares
-from mtds_sklearn.learning._posterior import cubature_points
+from mtds_sklearn.learning._posterior import prior_posterior
+from mtds_sklearn.model._noise import Growth
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -45,7 +49,7 @@ def label_and(sequences, own, shared):
 
 def test_every_sequence_meets_what_belongs_to_it(rng, chunks_of_three):
     rows = make_rows(rng, LENGTHS)
-    parts = by_chunk(label_and, rows, (10.0 * np.arange(7),), ("shared",))
+    parts = map_by_chunk(label_and, rows, (10.0 * np.arange(7),), ("shared",)).parts
     assert [len(part) for part in parts] == [3, 3, 1]
     expected = [(i, 10.0 * i, "shared") for i in range(7)]
     assert [item for part in parts for item in part] == expected
@@ -59,9 +63,8 @@ def test_chunks_do_not_change_an_iteration(rng, search, monkeypatch):
 
     def iterate():
         found = e_step(rows, family, posterior, draws)
-        points = cubature_points(found)
-        last = curvature(points, rows, family)
-        return (*found, *last, expected_squares(points, rows, family))
+        last = curvature(found, rows, family)
+        return (*found, *last, expected_squares(found, rows, family))
 
     whole = iterate()
     monkeypatch.setattr(_chunks, "CHUNK", 3)
@@ -69,20 +72,88 @@ def test_chunks_do_not_change_an_iteration(rng, search, monkeypatch):
         assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.max(np.abs(other)))
 
 
+class Handle:
+    """Stands for a result that stays with a crew."""
+
+    def __init__(self, result):
+        self.result = result
+
+
+class Listener:
+    """A crew of one, which keeps what it is told to and notes what is sent to and fro."""
+
+    def __init__(self):
+        self.heard, self.sent, self.returned = [], [], []
+
+    def work(self, function, sequences, parts, arguments):
+        self.heard.append((sequences, parts))
+        self.sent += [arg for rest in arguments for arg in rest if not isinstance(arg, Handle)]
+        return [
+            Handle(
+                function(
+                    slice_sequences(sequences, part),
+                    *(arg.result if isinstance(arg, Handle) else arg for arg in rest),
+                )
+            )
+            for part, rest in zip(parts, arguments, strict=True)
+        ]
+
+    def fetch(self, handles):
+        self.returned += [handle.result for handle in handles]
+        return [handle.result for handle in handles]
+
+
 def test_a_crew_gets_every_chunk_and_is_dismissed(rng, chunks_of_three):
     rows = make_rows(rng, LENGTHS)
-    heard = []
-
-    def crew(function, sequences, parts, arguments):
-        heard.append((sequences, parts))
-        return ["done"] * len(parts)
-
+    crew = Listener()
     with working(crew):
-        assert by_chunk(label_and, rows, (np.arange(7),), (None,)) == ["done"] * 3
-    by_chunk(label_and, rows, (np.arange(7),), (None,))
-    ((sequences, parts),) = heard
-    assert sequences is rows
-    assert parts == [slice(0, 3), slice(3, 6), slice(6, 7)]
+        found = map_by_chunk(label_and, rows, (np.arange(7),), (None,))
+        again = map_by_chunk(pass_on, rows, (found,))
+        assert crew.returned == []  # what was found has stayed there
+        assert [len(part) for part in fetched(again)] == [3, 3, 1]
+    map_by_chunk(label_and, rows, (np.arange(7),), (None,))
+    assert len(crew.heard) == 2
+    for sequences, parts in crew.heard:
+        assert sequences is rows
+        assert parts == [slice(0, 3), slice(3, 6), slice(6, 7)]
+
+
+def pass_on(sequences, own):
+    return own
+
+
+def sizes_of_messages(monkeypatch, n_sequences, kinds, growth):
+    """How many bytes were sent at a time, and came back, in iterations 2 to 8 of EM."""
+    monkeypatch.setattr(_chunks, "CHUNK", n_sequences // 2)
+    rng, counts, crew = np.random.default_rng(0), [], Listener()
+    rows = make_rows(rng, (6,) * n_sequences, n_outputs=2)
+    rows = rows._replace(precision=1.0 * rows.observed)
+    family = make_family(rng, (2, 0, 2), 2, free=kinds, varying=kinds)._replace(growth=growth)
+    monkeypatch.setattr(
+        _em, "report", lambda *_: counts.append((len(crew.sent), len(crew.returned)))
+    )
+    with working(crew):
+        posterior = prior_posterior(n_sequences, 2)
+        run_em(rows, family, posterior, np.zeros((8, 2)), max_iter=8, tol=0.0)
+    (sent, returned), (sent_last, returned_last) = counts[0], counts[-1]
+    assert len(counts) == 8
+    return [
+        {len(pickle.dumps(one)) for one in messages}
+        for messages in (crew.sent[sent:sent_last], crew.returned[returned:returned_last])
+    ]
+
+
+GROWTH = Growth(np.zeros(2), np.ones(2), np.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "growth"),
+    [(ALL_KINDS, None), ((*ALL_KINDS, "noise"), None), (ALL_KINDS, GROWTH)],
+    ids=["plain", "levels", "growing noise"],
+)
+def test_nothing_travels_between_iterations_but_the_family_and_sums(kinds, growth, monkeypatch):
+    few, many = (sizes_of_messages(monkeypatch, n, kinds, growth) for n in (6, 96))
+    assert few == many
 
 
 # ------------------------------------------------------------------------------------------ jobs

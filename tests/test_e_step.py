@@ -211,7 +211,7 @@ def test_known_squares_change_nothing(rng, options):
     posterior = e_step(sequences, family, make_posterior(rng, len(RAGGED), 2))
     mean = posterior.mean + np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 0.0], [0.0, -3.0]])
     posterior = posterior._replace(mean=mean)
-    squared = expected_squares(cubature_points(posterior), sequences, family)
+    squared = expected_squares(posterior, sequences, family)
     expected = e_step(sequences, family, posterior)
     found = e_step(sequences, family, posterior, squared=squared)
     for one, other in zip(found, expected, strict=True):

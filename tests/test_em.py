@@ -21,12 +21,12 @@ from mtds_sklearn.learning._em import (
     MIN_NOISE,
     RELEVANCE_RANGE,
     best_noise,
-    expand,
     log_evidence,
     log_noise_prior,
     run_em,
     update_relevance,
 )
+from mtds_sklearn.learning._expansion import expand
 from mtds_sklearn.learning._m_step import (
     curvature,
     expected_squares,
@@ -78,7 +78,7 @@ def test_expansion_moves_no_theta_and_whitens_the_posteriors(rng, latent_dim):
     family = family._replace(precision=1e-9 * family.precision)
     posterior = make_posterior(rng, 6, latent_dim)
     posterior = posterior._replace(mean=3.0 * posterior.mean + 1.0)
-    expanded, moved = expand(family, posterior)
+    expanded, moved = expand(make_rows(rng, (2,) * 6, n_inputs=1), family, posterior)
     np.testing.assert_allclose(
         natural_parameters(expanded, cubature_points(moved)),
         natural_parameters(family, cubature_points(posterior)),
@@ -99,7 +99,7 @@ def test_expansion_never_lowers_the_bound(rng):
         posterior = make_posterior(rng, len(RAGGED), 2)
         posterior = posterior._replace(mean=posterior.mean * rng.uniform(0.3, 3.0))
         sequences = make_rows(rng, RAGGED, n_inputs=1)
-        expanded, moved = expand(family, posterior)
+        expanded, moved = expand(sequences, family, posterior)
         assert_never_falls(
             [
                 sequence_bounds(posterior, sequences, family).sum() + log_prior(family),
@@ -112,7 +112,7 @@ def test_expansion_never_lowers_the_bound(rng):
 
 def test_expansion_has_nothing_to_do_without_latents(rng):
     family, posterior = make_family(rng, latent_dim=0), prior_posterior(3, 0)
-    assert expand(family, posterior) == (family, posterior)
+    assert expand(make_rows(rng, (2,) * 3), family, posterior) == (family, posterior)
 
 
 def test_the_best_noise_has_no_slope(rng):
@@ -146,7 +146,7 @@ def test_each_kind_of_step_raises_the_same_bound(rng, options):
         bounds.append(bound())
         family = family._replace(noise_std=best_noise(squared.sum(axis=0), n_observed))
         bounds.append(bound())
-        family, posterior = expand(family, posterior)
+        family, posterior = expand(sequences, family, posterior)
         bounds.append(bound())
     assert_never_falls(bounds)
     assert bounds[-1] > bounds[0] + 100.0
@@ -155,8 +155,8 @@ def test_each_kind_of_step_raises_the_same_bound(rng, options):
 def test_relevance_follows_the_formula(rng):
     family = make_family(rng, (2, 1, 1), 2, varying=("A", "x0"))
     sequences, _ = draw_sequences(rng, family)
-    points = cubature_points(make_posterior(rng, len(RAGGED), 2))
-    last = curvature(points, sequences, family)
+    posterior = make_posterior(rng, len(RAGGED), 2)
+    last = curvature(posterior, sequences, family)
     updated, n_determined = update_relevance(family, last)
     precision = prior_precision(family).ravel()
     free = np.flatnonzero(np.isfinite(precision))
@@ -224,7 +224,7 @@ def test_the_floors_hold_the_noise_one_after_the_other(rng, monkeypatch):
     sequences = oscillators(rng)
     family, posterior, points = start(rng, sequences, (2, 1, 2), 2)
     seen = []
-    monkeypatch.setattr(_em, "expand", lambda *args: seen.append(args[0].noise_std) or args[:2])
+    monkeypatch.setattr(_em, "expand", lambda *args: seen.append(args[1].noise_std) or args[1:])
     floors = tuple(np.array([[40.0, 60.0], [35.0, 50.0], [30.0, 40.0]]))
     result = run_em(sequences, family, posterior, points, floors=floors, max_iter=2)
     np.testing.assert_array_equal(seen[:3], floors)
@@ -332,8 +332,7 @@ def test_the_evidence_of_a_linear_model_is_exact(rng):
     sequences = make_rows(rng, RAGGED, n_inputs=2, missing=0.2)
     posterior = prior_posterior(len(RAGGED), 0)
     family, last, _, _ = m_step(sequences, family, posterior, n_steps=4, damping=1e-12)
-    points = cubature_points(posterior)
-    last = curvature(points, sequences, family)
+    last = curvature(posterior, sequences, family)
     result = _em.EMResult(family, posterior, last, [], [], True)
     psi = natural_parameters(family, posterior.mean)
     fit = log_likelihood(psi, evaluations(sequences), family.chart, family.noise_std)
@@ -376,11 +375,10 @@ def test_the_last_curvature_is_near_the_end(rng):
     sequences = oscillators(rng)
     family, posterior, points = start(rng, sequences, (2, 1, 2), 2)
     result = run_em(sequences, family, posterior, points, max_iter=400, tol=1e-4)
-    points = cubature_points(result.posterior)
-    anew = curvature(points, sequences, result.family)
+    anew = curvature(result.posterior, sequences, result.family)
     before = posterior_normal(result.family, result.last)[0]
     now = posterior_normal(result.family, anew)[0]
     assert abs(np.linalg.slogdet(before)[1] - np.linalg.slogdet(now)[1]) < 0.5
     np.testing.assert_allclose(
-        expected_squares(points, sequences, result.family), anew.squared, rtol=1e-10
+        expected_squares(result.posterior, sequences, result.family), anew.squared, rtol=1e-10
     )

@@ -34,7 +34,7 @@ from mtds_sklearn.learning._latents import (
     with_columns,
 )
 from mtds_sklearn.learning._m_step import curvature
-from mtds_sklearn.learning._posterior import cubature_points, prior_posterior
+from mtds_sklearn.learning._posterior import prior_posterior
 from mtds_sklearn.model._task_map import natural_parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -43,7 +43,7 @@ OPTIONS = Options(2, 3, (), (), cayley=False, max_iter=30, tol=2e-5)
 
 
 def learned_from(sequences, family, posterior):
-    last = curvature(cubature_points(posterior), sequences, family)
+    last = curvature(posterior, sequences, family)
     return with_evidence(sequences, EMResult(family, posterior, last, [0.0], [0.0], True))
 
 

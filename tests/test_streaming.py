@@ -17,11 +17,10 @@ from mtds_sklearn.estimators import _streaming as surface
 from mtds_sklearn.learning import _streaming
 from mtds_sklearn.learning._clusters import follow
 from mtds_sklearn.learning._m_step import BIAS_PRECISION, curvature
-from mtds_sklearn.learning._posterior import cubature_points, prior_posterior
+from mtds_sklearn.learning._posterior import move, prior_posterior
 from mtds_sklearn.learning._stream_growth import embed
 from mtds_sklearn.learning._sums import (
     expand_sums,
-    move,
     quadratic,
     stacked,
     sums_of,
@@ -55,7 +54,7 @@ def state(rng):
 def test_the_quadratic_has_the_derivatives_of_the_minibatch(state, rng):
     sequences, family, posterior = state
     sums = sums_of(sequences, family, posterior)
-    last = curvature(cubature_points(posterior), sequences, family)
+    last = curvature(posterior, sequences, family)
     phi = stacked(family)
     assert_allclose(sums.pull - sums.normal @ phi, last.gradient.ravel(), atol=1e-8)
     direction = rng.standard_normal(len(phi))

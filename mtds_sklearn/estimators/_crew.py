@@ -28,14 +28,18 @@ class JobCrew:
         self._parallel = parallel
         self._sequences, self._chunks = None, []
 
-    def __call__(
+    def work(
         self, function: Callable, sequences: PackedSequences, parts: list, arguments: list
     ) -> list:
-        """[function(chunk, *rest)] of the parts (slices) of the sequences."""
+        """function(chunk, *rest) of the parts (slices) of the sequences, or where it will be."""
         if sequences is not self._sequences:
             self._sequences = sequences
             self._chunks = self._keep([slice_sequences(sequences, part) for part in parts])
         return self._run(function, list(zip(self._chunks, arguments, strict=True)))
+
+    def fetch(self, handles: list) -> list:
+        """Results of `work` themselves."""
+        return handles
 
     def _keep(self, chunks: list) -> list:
         return chunks
@@ -45,7 +49,7 @@ class JobCrew:
 
 
 class ClusterCrew(JobCrew):
-    """The same on a Dask cluster: workers keep the chunks in memory, and tasks go where they are.
+    """The same on a Dask cluster: workers keep chunks and results, and tasks go where they are.
 
     Parameters
     ----------
@@ -61,9 +65,10 @@ class ClusterCrew(JobCrew):
 
     def _run(self, function: Callable, tasks: list) -> list:
         submit = self._client.submit
-        return self._client.gather(
-            [submit(_alone, function, chunk, *rest, pure=False) for chunk, rest in tasks]
-        )
+        return [submit(_alone, function, chunk, *rest, pure=False) for chunk, rest in tasks]
+
+    def fetch(self, handles: list) -> list:
+        return self._client.gather(handles)
 
 
 def _alone(function: Callable, *arguments: Any) -> Any:

@@ -101,8 +101,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         else 1, or 2 with latent_dim="auto", where more is to be found.
     n_jobs : int, default=None
         Number of jobs for the starts or, with one start and more than 256 sequences, for chunks of
-        sequences, through joblib: `joblib.parallel_config` chooses threads, processes or a Dask
-        cluster, which keeps the data. Results do not depend on it.
+        sequences, through joblib: `joblib.parallel_config` chooses threads, processes, Ray or Dask,
+        whose cluster keeps the data. Results do not depend on it.
     warm_start : bool, default=False
         Whether another `fit` goes on from where the last one ended, in its units and with its
         number of states, instead of learning anew: more iterations, or other sequences.

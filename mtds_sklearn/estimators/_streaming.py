@@ -13,10 +13,9 @@ from mtds_sklearn.estimators._fitting import Units, most_states, one_blas_thread
 from mtds_sklearn.estimators._memory_of_rows import starts_of
 from mtds_sklearn.estimators._weights import weigh_sequences
 from mtds_sklearn.inference._draws import make_draws
-from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.learning._posterior import TaskPosterior, move
 from mtds_sklearn.learning._stream_growth import can_grow, grow_stream
 from mtds_sklearn.learning._streaming import Stream, learn_minibatch
-from mtds_sklearn.learning._sums import move
 
 # Posteriors of the latest sequences that are kept: for forecasts by label, and the shape of p(z).
 REMEMBERED = 400

@@ -2,14 +2,15 @@
 
 What an iteration of learning asks of the data is the same for every sequence, and its sums add up.
 So sequences are cut into chunks, always at the same places: sums are added in one order, whoever
-computes them. A crew, if there is one, works on chunks side by side and keeps them: what travels
-between iterations is the family, the posteriors of z and sums.
+computes them. A crew, if there is one, works on chunks side by side and keeps them. What belongs
+to the sequences, such as the posteriors of z, may stay with it as well (`Kept`), so that nothing
+travels between iterations but the family and sums.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,13 +21,45 @@ from mtds_sklearn._sequences import PackedSequences, frozen
 CHUNK = 256
 
 
-class Crew(Protocol):
-    """Workers that keep chunks of sequences."""
+class Kept(NamedTuple):
+    """What belongs to the sequences of each chunk, where it is; handles of a crew, or the values.
 
-    def __call__(
+    Attributes
+    ----------
+    parts : list
+        One for each chunk, in order.
+    """
+
+    parts: list
+
+
+class Reweighted(NamedTuple):
+    """Sequences whose values have other weights, known where their chunk is.
+
+    Attributes
+    ----------
+    given : PackedSequences
+    precision : Kept
+        Weights (n_rows, n_outputs) of the values of each chunk.
+    """
+
+    given: PackedSequences
+    precision: Kept
+
+
+class Crew(Protocol):
+    """Workers that keep chunks of sequences, and what they are told to."""
+
+    def work(
         self, function: Callable, sequences: PackedSequences, parts: list, arguments: list
     ) -> list:
-        """[function(chunk, *rest)] of the parts (slices) of the sequences, in order."""
+        """Handles of function(chunk, *rest) of the parts (slices) of the sequences, in order.
+
+        The rest may be handles.
+        """
+
+    def fetch(self, handles: list) -> list:
+        """What the handles stand for."""
 
 
 _crew: ContextVar[Crew | None] = ContextVar("crew", default=None)
@@ -48,37 +81,100 @@ def chunks_of(n_sequences: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, n_sequences)) for start in starts]
 
 
-def by_chunk(
-    function: Callable, sequences: PackedSequences, own: tuple, shared: tuple
-) -> list[Any]:
-    """Call a function on every chunk of the sequences; the results in order.
+def map_by_chunk(
+    function: Callable,
+    sequences: PackedSequences | Reweighted,
+    own: tuple = (),
+    shared: tuple = (),
+) -> Kept:
+    """Call a function on every chunk of the sequences, and leave the results there.
 
     Parameters
     ----------
     function : callable
         Called as function(chunk, *own of the chunk, *shared); of the top of a module, so that it
         can be sent elsewhere.
-    own : tuple of ndarray of shape (n_sequences, ...)
-        What belongs to each sequence.
+    own : tuple
+        What belongs to each sequence: arrays of shape (n_sequences, ...), tuples of them, None, or
+        `Kept`.
     shared : tuple
         What is the same for all.
     """
-    parts = chunks_of(len(sequences.labels))
-    if len(parts) == 1:
-        return [function(sequences, *own, *shared)]
-    arguments = [(*(array[part] for array in own), *shared) for part in parts]
+    given = given_sequences(sequences)
+    if isinstance(sequences, Reweighted):
+        shared = (*shared, function)
+        function, own = _reweighted, (sequences.precision, *own)
+    parts = chunks_of(len(given.labels))
+    arguments = [(*(_cut(each, part, i) for each in own), *shared) for i, part in enumerate(parts)]
     crew = _crew.get()
+    if len(parts) == 1:
+        return Kept([function(given, *arguments[0])])
     if crew is not None:
-        return crew(function, sequences, parts, arguments)
-    return [
-        function(slice_sequences(sequences, part), *rest)
-        for part, rest in zip(parts, arguments, strict=True)
-    ]
+        return Kept(crew.work(function, given, parts, arguments))
+    return Kept(
+        [
+            function(slice_sequences(given, part), *rest)
+            for part, rest in zip(parts, arguments, strict=True)
+        ]
+    )
 
 
-def joined(parts: list) -> np.ndarray:
-    """Arrays below each other."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def given_sequences(sequences: PackedSequences | Reweighted) -> PackedSequences:
+    """The sequences as they were given; values may have other weights."""
+    return sequences.given if isinstance(sequences, Reweighted) else sequences
+
+
+def _reweighted(sequences: PackedSequences, precision: np.ndarray, *rest: Any) -> Any:
+    *rest, function = rest
+    return function(sequences._replace(precision=precision), *rest)
+
+
+def _cut(own: Any, part: slice, number: int) -> Any:
+    """What of it belongs to the sequences of a chunk."""
+    if isinstance(own, Kept):
+        return own.parts[number]
+    if isinstance(own, tuple):
+        return _like(own, (_cut(each, part, number) for each in own))
+    return own if own is None else own[part]
+
+
+def fetched(kept: Kept) -> list:
+    """The parts themselves."""
+    crew = _crew.get()
+    return kept.parts if crew is None or len(kept.parts) == 1 else crew.fetch(kept.parts)
+
+
+def sum_by_chunk(
+    function: Callable,
+    sequences: PackedSequences | Reweighted,
+    own: tuple = (),
+    shared: tuple = (),
+) -> tuple:
+    """Sums over the chunks of what a function returns, a tuple; see `map_by_chunk`."""
+    first, *others = fetched(map_by_chunk(function, sequences, own, shared))
+    for other in others:
+        first = [one + more for one, more in zip(first, other, strict=True)]
+    return tuple(first)
+
+
+def whole(kept: Kept) -> Any:
+    """Arrays of all sequences, or a tuple of them, from those of each chunk."""
+    first, *others = parts = fetched(kept)
+    if not others:
+        return first
+    if isinstance(first, tuple):
+        return _like(first, (np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    return np.concatenate(parts)
+
+
+def _like(example: tuple, items: Iterable) -> tuple:
+    """The items as a tuple of the same type."""
+    return getattr(type(example), "_make", tuple)(items)
+
+
+def alike(found: Kept, given: Any) -> Any:
+    """What was found for each sequence: left where it is if `given` was, else fetched."""
+    return found if isinstance(given, Kept) else whole(found)
 
 
 def slice_sequences(sequences: PackedSequences, part: slice) -> PackedSequences:

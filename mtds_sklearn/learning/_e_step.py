@@ -17,11 +17,10 @@ from mtds_sklearn.inference._modes import (
     inverse_factor,
     search_starts,
 )
-from mtds_sklearn.learning._chunks import by_chunk, joined
+from mtds_sklearn.learning._chunks import Kept, Reweighted, alike, map_by_chunk, whole
 from mtds_sklearn.learning._m_step import expected_squares, sequence_weights
 from mtds_sklearn.learning._posterior import (
     TaskPosterior,
-    cubature_points,
     divergence,
     select,
 )
@@ -43,7 +42,7 @@ def sequence_bounds(
     posterior: TaskPosterior, sequences: PackedSequences, family: Family
 ) -> np.ndarray:
     """Lower bound of log p(y_i) of every sequence: E_q log p(y_i | z_i) - KL(q_i || p)."""
-    squared = expected_squares(cubature_points(posterior), sequences, family)
+    squared = expected_squares(posterior, sequences, family)
     return _bounds_from(squared, posterior, sequences, family)
 
 
@@ -60,32 +59,31 @@ def _bounds_from(
 
 
 def e_step(
-    sequences: PackedSequences,
+    sequences: PackedSequences | Reweighted,
     family: Family,
-    posterior: TaskPosterior,
+    posterior: TaskPosterior | Kept,
     points: np.ndarray | None = None,
-    squared: np.ndarray | None = None,
-) -> TaskPosterior:
+    squared: np.ndarray | Kept | None = None,
+) -> TaskPosterior | Kept:
     """New posteriors; a sequence keeps its old one where the new one would lower its bound.
 
     Parameters
     ----------
     points : ndarray of shape (n_points, k) or None
         Shared quasi-random prior points; every sequence also starts from the best of them.
-    squared : ndarray of shape (n_sequences, n_outputs) or None
+    squared : ndarray of shape (n_sequences, n_outputs), Kept or None
         Expected squared residuals under the old posteriors, as of `expected_squares`, if known.
     """
-    if posterior.mean.shape[1] == 0:
+    if family.loadings.shape[1] == 0:
         return posterior
+    found = map_by_chunk(_e_step, sequences, (posterior, squared), (family, points))
+    return alike(found, posterior)
+
+
+def _e_step(sequences, posterior, squared, family, points) -> TaskPosterior:
     if squared is None:
-        squared = expected_squares(cubature_points(posterior), sequences, family)
+        squared = expected_squares(posterior, sequences, family)
     bounds = _bounds_from(squared, posterior, sequences, family)
-    parts = by_chunk(_e_step, sequences, (*posterior, bounds), (family, points))
-    return TaskPosterior(*(joined(list(arrays)) for arrays in zip(*parts, strict=True)))
-
-
-def _e_step(sequences, mean, factor, bounds, family, points) -> TaskPosterior:
-    posterior = TaskPosterior(mean, factor)
     if points is None:
         z, _, hessian = climb(posterior.mean, evaluations(sequences), family, TRACK_STEPS)
     else:
@@ -112,8 +110,8 @@ def laplace_terms(
     sequences: PackedSequences, family: Family, posterior: TaskPosterior
 ) -> tuple[np.ndarray, np.ndarray]:
     """log p(y_i, z_i) and log |S_i| at the modes next to the posterior means, times the weights."""
-    parts = by_chunk(_laplace_terms, sequences, (posterior.mean,), (family,))
-    log_joint, log_det = (joined(list(arrays)) for arrays in zip(*parts, strict=True))
+    found = map_by_chunk(_laplace_terms, sequences, (posterior.mean,), (family,))
+    log_joint, log_det = whole(found)
     weights = sequence_weights(sequences)
     return weights * log_joint, weights * log_det
 

@@ -15,12 +15,14 @@ it. While the noise is held up by an annealing floor the bound may fall when the
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, solve_triangular
+from scipy.linalg import cho_factor
 from scipy.linalg.lapack import dpotri
 
 from mtds_sklearn._progress import report
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._chunks import map_by_chunk, sum_by_chunk, whole
 from mtds_sklearn.learning._e_step import e_step
+from mtds_sklearn.learning._expansion import expand
 from mtds_sklearn.learning._m_step import (
     Curvature,
     curvature,
@@ -30,9 +32,10 @@ from mtds_sklearn.learning._m_step import (
     posterior_normal,
     prior_precision,
     sequence_weights,
+    total,
     weighted_counts,
 )
-from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points, divergence
+from mtds_sklearn.learning._posterior import TaskPosterior, divergence
 from mtds_sklearn.learning._reweighting import weighted_by_family
 from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._likelihood import gaussian_log_density
@@ -122,28 +125,28 @@ def run_em(
     `plan` are fields of `Plan`.
     """
     floors, max_iter, tol, held = Plan(**plan)
-    n_observed, weights = weighted_counts(sequences), sequence_weights(sequences)
+    n_observed = weighted_counts(sequences).sum(axis=0)
     n_values = max(float(n_observed.sum()), 1.0)
-    bounds, gains = [], []
+    posterior = map_by_chunk(_take, sequences, (posterior,))
     moving, spent = held or Held(None, 0.0)
-    still, damping = 0, 1e-4
+    bounds, gains, still, damping = [], [], 0, 1e-4
     squared, given = None, sequences
     for iteration in range(len(floors) + max_iter):
         annealing = iteration < len(floors)
         floor = floors[iteration] if annealing else MIN_NOISE
         search = iteration % SEARCH_EVERY == 0 or iteration == len(floors) + max_iter - 1
         if search and family.growth is not None:
-            sequences, squared = weighted_by_family(given, family, posterior.mean), None
-        before = _bound(squared, n_observed, family, posterior, weights, spent)
+            sequences, squared = weighted_by_family(given, family, posterior), None
+        before = _bound(squared, n_observed, sequences, family, posterior, spent)
         posterior = e_step(sequences, family, posterior, points if search else None, squared)
         family, last, squared, damping = m_step(
             sequences, family, posterior, damping=damping, moving=moving
         )
-        noise = best_noise(squared.sum(0), n_observed.sum(0) * (1.0 - spent))
+        noise = best_noise(total(squared, sequences), n_observed * (1.0 - spent))
         family = family._replace(noise_std=np.maximum(noise, floor))
         if moving is None:
-            family, posterior = expand(family, posterior, weights)
-        bounds.append(_bound(squared, n_observed, family, posterior, weights, spent))
+            family, posterior = expand(sequences, family, posterior)
+        bounds.append(_bound(squared, n_observed, sequences, family, posterior, spent))
         gains.append(np.nan if before is None or annealing else bounds[-1] - before)
         may_differ = moving is None or moving[:-1].any()
         if may_differ and (not annealing or iteration >= RELEVANCE_FROM):
@@ -159,19 +162,30 @@ def run_em(
             break
     converged = still >= STILL_ITERATIONS
     if moving is not None:
-        last = curvature(cubature_points(posterior), sequences, family)
-    return EMResult(family, posterior, last, bounds, gains, converged)
+        last = curvature(posterior, sequences, family)
+    last = last._replace(squared=whole(last.squared))
+    return EMResult(family, whole(posterior), last, bounds, gains, converged)
 
 
-def _bound(squared, n_observed, family, posterior, weights, spent) -> float | None:
+def _take(sequences, posterior) -> TaskPosterior:
+    """Leave the posteriors of a chunk where its sequences are."""
+    return posterior
+
+
+def _bound(squared, n_observed, sequences, family, posterior, spent) -> float | None:
     """The bound; values that (W, b) use up count as not observed."""
     if squared is None:
         return None
-    n_free = n_observed.sum(0) * (1.0 - spent)
-    fit = gaussian_log_density(squared.sum(0), n_free, family.noise_std)
-    fit -= level_cost(n_observed, family, posterior.mean)
+    fit = gaussian_log_density(
+        total(squared, sequences), n_observed * (1.0 - spent), family.noise_std
+    )
+    fit -= level_cost(sequences, family, posterior)
     prior = log_prior(family) + log_noise_prior(family.noise_std)
-    return float(fit - weights @ divergence(posterior) + prior)
+    return float(fit - sum_by_chunk(_divergence, sequences, (posterior,))[0] + prior)
+
+
+def _divergence(sequences, posterior) -> tuple:
+    return (float(sequence_weights(sequences) @ divergence(posterior)),)
 
 
 def best_noise(squared: np.ndarray, n_free: np.ndarray) -> np.ndarray:
@@ -182,36 +196,6 @@ def best_noise(squared: np.ndarray, n_free: np.ndarray) -> np.ndarray:
 def log_noise_prior(noise_std: np.ndarray) -> float:
     """Log density of NOISE_COUNT values of size NOISE_SCALE in each output, up to a constant."""
     return float(-NOISE_COUNT * np.sum(np.log(noise_std) + 0.5 * (NOISE_SCALE / noise_std) ** 2))
-
-
-def expand(family: Family, posterior: TaskPosterior, weights: np.ndarray | None = None) -> tuple:
-    """Whiten the aggregate posterior of z and absorb the map into (W, b).
-
-    With mean mu and covariance L L' of the (weighted) aggregate, z -> L^-1 (z - mu),
-    b -> b + W mu, W -> W L leaves every theta_i, at every cubature point, as it was (PX-EM; Liu,
-    Rubin & Wu 1998). Taken only where the divergence from the prior of z falls by more than the log
-    prior of (W, b) does.
-    """
-    n, k = posterior.mean.shape
-    if k == 0:
-        return family, posterior
-    weights = np.ones(n) if weights is None else weights
-    share = weights / weights.sum()
-    mu = share @ posterior.mean
-    centred = posterior.mean - mu
-    within = np.einsum("n,nij,nkj->ik", share, posterior.factor, posterior.factor)
-    L = np.linalg.cholesky(within + (share * centred.T) @ centred)
-    moved = TaskPosterior(
-        solve_triangular(L, centred.T, lower=True).T,
-        np.linalg.solve(np.broadcast_to(L, (n, k, k)), posterior.factor),
-    )
-    expanded = family._replace(
-        loadings=family.loadings @ L, bias=family.bias + family.loadings @ mu
-    )
-    gain = weights @ (divergence(posterior) - divergence(moved))
-    if gain + log_prior(expanded) - log_prior(family) < 0.0:
-        return family, posterior
-    return expanded, moved
 
 
 def update_relevance(family: Family, last: Curvature, moving: np.ndarray | None = None) -> tuple:

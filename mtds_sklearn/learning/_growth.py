@@ -189,7 +189,7 @@ def polish(sequences, family, posterior, points, options) -> Learned:
 def with_evidence(sequences: PackedSequences, result: EMResult, n_annealed: int = 0) -> Learned:
     """Add the evidence, by Laplace's method."""
     family, posterior, last, bounds, gains, converged = result
-    weighted = weighted_by_family(sequences, family, posterior.mean)
+    weighted = weighted_by_family(sequences, family, posterior)
     evidence = log_evidence(result, *laplace_terms(weighted, family, posterior))
     n_states = n_family_states(family.chart)
     stage = Stage(n_states, np.array(bounds), n_annealed, evidence, kept=True)

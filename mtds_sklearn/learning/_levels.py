@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from mtds_sklearn._sequences import PackedSequences, frozen, observed_counts, value_precision
 from mtds_sklearn.learning._m_step import expected_squares
-from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._likelihood import level_weights, student_log_density
 from mtds_sklearn.model._task_map import Family
 
@@ -46,7 +46,7 @@ class Levels(NamedTuple):
 
 def fit_levels(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Levels:
     """Noise and degrees of freedom of most likelihood, given the posteriors of z."""
-    squared = expected_squares(cubature_points(posterior), sequences, family)
+    squared = expected_squares(posterior, sequences, family)
     count = observed_counts(sequences)
 
     def fitted(log_dof):
@@ -83,7 +83,7 @@ def known_levels(
     if np.isinf(family.noise_dof):
         return np.ones(len(sequences.labels))
     once = sequences._replace(weights=None)
-    squared = expected_squares(cubature_points(posterior), once, family)
+    squared = expected_squares(posterior, once, family)
     count = observed_counts(once)
     return level_weights(squared, count, family.noise_std, family.noise_dof)
 

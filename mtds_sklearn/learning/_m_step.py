@@ -15,13 +15,20 @@ mean of q: l is linear), and the level's own Fisher information in H is 2 n_i. O
 learned here: a level that all sequences share is the noise's.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from mtds_sklearn._sequences import PackedSequences, observed_counts
-from mtds_sklearn.learning._chunks import by_chunk, joined
+from mtds_sklearn.learning._chunks import (
+    Kept,
+    Reweighted,
+    alike,
+    given_sequences,
+    map_by_chunk,
+    sum_by_chunk,
+)
 from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
 from mtds_sklearn.model._chart import differentiate_only
 from mtds_sklearn.model._lds import lds_from_natural
@@ -50,13 +57,13 @@ class Curvature(NamedTuple):
     gradient : ndarray of shape (k + 1, n_theta)
     normal : ndarray of shape ((k + 1) n_theta, (k + 1) n_theta)
         Gauss-Newton matrix.
-    squared : ndarray of shape (n_sequences, n_outputs)
+    squared : ndarray of shape (n_sequences, n_outputs), or Kept
         Expected squared residuals, times the weight of the sequence.
     """
 
     gradient: np.ndarray
     normal: np.ndarray
-    squared: np.ndarray
+    squared: np.ndarray | Kept
 
 
 def sequence_weights(sequences: PackedSequences) -> np.ndarray:
@@ -87,12 +94,19 @@ def log_prior(family: Family) -> float:
     )
 
 
-def expected_squares(points, sequences, family) -> np.ndarray:
-    """Mean over cubature points of the squared residuals, weighted (n_sequences, n_outputs)."""
-    return joined(by_chunk(_expected_squares, sequences, (points,), (family,)))
+def expected_squares(
+    posterior: TaskPosterior | Kept, sequences: PackedSequences | Reweighted, family: Family
+) -> Any:
+    """Mean squared residuals under the posteriors, weighted (n_sequences, n_outputs).
+
+    By cubature; kept where the posteriors are, if these are `Kept`.
+    """
+    found = map_by_chunk(_expected_squares, sequences, (posterior,), (family,))
+    return alike(found, posterior)
 
 
-def _expected_squares(sequences, points, family) -> np.ndarray:
+def _expected_squares(sequences, posterior, family) -> np.ndarray:
+    points = cubature_points(posterior)
     n, n_points, k = points.shape
     psi = natural_parameters(family, points.reshape(n * n_points, k))
     run = evaluations(sequences, repeats=n_points)
@@ -100,7 +114,21 @@ def _expected_squares(sequences, points, family) -> np.ndarray:
     return squared.reshape(n, n_points, -1).mean(axis=1) * sequence_weights(sequences)[:, None]
 
 
-def curvature(points, sequences, family, moving: np.ndarray | None = None) -> Curvature:
+def total(squared: np.ndarray | Kept, sequences: PackedSequences | Reweighted) -> np.ndarray:
+    """Sums (n_outputs,) of the squares of all sequences."""
+    return sum_by_chunk(_total, sequences, (squared,))[0]
+
+
+def _total(sequences, squared) -> tuple:
+    return (squared.sum(axis=0),)
+
+
+def curvature(
+    posterior: TaskPosterior | Kept,
+    sequences: PackedSequences | Reweighted,
+    family: Family,
+    moving: np.ndarray | None = None,
+) -> Curvature:
     """Gradient and Gauss-Newton matrix of sum_i w_i E_q log p(y_i | z_i) in (W, b).
 
     Where an entry of theta moves nowhere in `moving` (k + 1, n_theta), its derivatives are not what
@@ -110,12 +138,21 @@ def curvature(points, sequences, family, moving: np.ndarray | None = None) -> Cu
         chart = family.chart
         moved = np.any(chart.basis[:, moving.any(axis=0)] != 0.0, axis=1)
         family = family._replace(chart=differentiate_only(chart, moved))
-    parts = by_chunk(_curvature, sequences, (points,), (family,))
-    gradients, normals, squares = zip(*parts, strict=True)
-    return Curvature(sum(gradients), sum(normals), joined(list(squares)))
+    found = map_by_chunk(_curvature, sequences, (posterior,), (family,))
+    squared = alike(map_by_chunk(_squares_of, sequences, (found,)), posterior)
+    return Curvature(*sum_by_chunk(_derivatives_of, sequences, (found,)), squared)
 
 
-def _curvature(sequences, points, family) -> Curvature:
+def _derivatives_of(sequences, found) -> tuple:
+    return found.gradient, found.normal
+
+
+def _squares_of(sequences, found) -> np.ndarray:
+    return found.squared
+
+
+def _curvature(sequences, posterior, family) -> Curvature:
+    points = cubature_points(posterior)
     n, n_points, k = points.shape
     chart = family.chart
     n_active = len(chart.active)
@@ -149,21 +186,36 @@ def _curvature(sequences, points, family) -> Curvature:
     return Curvature(gradient @ basis, full.reshape((k + 1) * d, (k + 1) * d), squared)
 
 
-def objective(squared, n_observed, family, z) -> float:
-    """Q(phi) from the expected squared residuals and the means z of the posteriors."""
-    fit = gaussian_log_density(squared.sum(0), n_observed.sum(0), family.noise_std)
-    return float(fit) - level_cost(n_observed, family, z) + log_prior(family)
+def objective(
+    squared: np.ndarray | Kept,
+    n_observed: np.ndarray,
+    sequences: PackedSequences | Reweighted,
+    family: Family,
+    posterior: TaskPosterior | Kept,
+) -> float:
+    """Q(phi) from the expected squared residuals; n_observed (n_outputs,) is their number."""
+    fit = gaussian_log_density(total(squared, sequences), n_observed, family.noise_std)
+    return float(fit) - level_cost(sequences, family, posterior) + log_prior(family)
 
 
-def level_cost(n_observed: np.ndarray, family: Family, z: np.ndarray) -> float:
-    """sum_i n_i l_i: what noise levels exp(l_i) at latents z (n, k) take from log densities."""
-    return float(n_observed.sum(axis=1) @ log_levels(family, z))
+def level_cost(
+    sequences: PackedSequences | Reweighted, family: Family, posterior: TaskPosterior | Kept
+) -> float:
+    """sum_i w_i n_i E_q l_i: what noise levels exp(l_i) take from log densities."""
+    if not np.any(family.chart.basis[-1]):
+        return 0.0
+    return sum_by_chunk(_level_cost, sequences, (posterior,), (family,))[0]
+
+
+def _level_cost(sequences, posterior, family) -> tuple:
+    count = weighted_counts(sequences).sum(axis=1)
+    return (float(count @ log_levels(family, posterior.mean)),)
 
 
 def m_step(
-    sequences: PackedSequences,
+    sequences: PackedSequences | Reweighted,
     family: Family,
-    posterior: TaskPosterior,
+    posterior: TaskPosterior | Kept,
     n_steps: int = 1,
     damping: float = 1e-4,
     moving: np.ndarray | None = None,
@@ -176,23 +228,22 @@ def m_step(
         With new (W, b); never worse than the old one in Q.
     last : Curvature
         At the last point where derivatives were taken, as of `curvature`.
-    squared : ndarray of shape (n_sequences, n_outputs)
+    squared : ndarray of shape (n_sequences, n_outputs), or Kept
         Expected squared residuals at the new parameters, weighted.
     damping : float
         Where to start next time.
     """
-    points = cubature_points(posterior)
-    n_observed = weighted_counts(sequences)
+    n_observed = weighted_counts(given_sequences(sequences)).sum(axis=0)
     for _ in range(n_steps):
-        last = curvature(points, sequences, family, moving)
+        last = curvature(posterior, sequences, family, moving)
         squared = last.squared
-        value = objective(squared, n_observed, family, posterior.mean)
+        value = objective(squared, n_observed, sequences, family, posterior)
         accepted = False
         for _ in range(8):
             trial = _step(family, last, damping, moving)
-            trial_squared = expected_squares(points, sequences, trial)
-            trial_value = objective(trial_squared, n_observed, trial, posterior.mean)
-            if trial_value > value and forgets(trial, posterior.mean):
+            trial_squared = expected_squares(posterior, sequences, trial)
+            trial_value = objective(trial_squared, n_observed, sequences, trial, posterior)
+            if trial_value > value and forgets(sequences, trial, posterior):
                 family, squared, accepted = trial, trial_squared, True
                 damping = max(0.3 * damping, 1e-8)
                 break
@@ -202,13 +253,24 @@ def m_step(
     return family, last, squared, damping
 
 
-def forgets(family: Family, z: np.ndarray) -> bool:
-    """Whether innovations that were fed back die away: A - K C is stable at latents z (n, k)."""
+def forgets(
+    sequences: PackedSequences | Reweighted, family: Family, posterior: TaskPosterior | Kept
+) -> bool:
+    """Whether innovations that were fed back die away: A - K C is stable at the posteriors."""
     if not family.chart.gain:
         return True
+    return sum_by_chunk(_n_unstable, sequences, (posterior,), (family,)) == (0,)
+
+
+def _n_unstable(sequences, posterior, family) -> tuple:
+    return (int(np.count_nonzero(~are_stable(family, posterior.mean))),)
+
+
+def are_stable(family: Family, z: np.ndarray) -> np.ndarray:
+    """Whether the poles of A - K C are within the unit circle, at latents z (n, k)."""
     lds = lds_from_natural(natural_parameters(family, z), family.chart.shape)
     poles = np.linalg.eigvals(lds.A - lds.K @ lds.C)
-    return bool(np.max(np.abs(poles), initial=0.0) < 1.0)
+    return np.max(np.abs(poles), axis=1, initial=0.0) < 1.0
 
 
 def posterior_normal(family: Family, last: Curvature, moving: np.ndarray | None = None) -> tuple:

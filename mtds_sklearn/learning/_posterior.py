@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 
 class TaskPosterior(NamedTuple):
@@ -46,6 +47,36 @@ def divergence(posterior: TaskPosterior) -> np.ndarray:
     log_det = 2.0 * np.sum(np.log(np.einsum("ijj->ij", posterior.factor)), axis=1)
     trace = np.sum(posterior.factor**2, axis=(1, 2))
     return 0.5 * (trace + np.sum(posterior.mean**2, axis=1) - k - log_det)
+
+
+def moments(posterior: TaskPosterior, weights: np.ndarray) -> np.ndarray:
+    """Sum of w_i E[(z, 1) (z, 1)'], (k + 1, k + 1); its last entry is the sum of the weights."""
+    k = posterior.mean.shape[1]
+    z1 = np.column_stack([posterior.mean, np.ones(len(weights))])
+    out = (weights * z1.T) @ z1
+    out[:k, :k] += np.einsum("n,nij,nkj->ik", weights, posterior.factor, posterior.factor)
+    return out
+
+
+def whitening(total: np.ndarray) -> tuple:
+    """Mean mu (k,) and Cholesky factor L (k, k) of the aggregate with such `moments`.
+
+    Also by how much the sum of the divergences from N(0, I) falls where z becomes L^-1 (z - mu).
+    """
+    k = len(total) - 1
+    n = total[-1, -1]
+    mu, spread = total[:k, k] / n, total[:k, :k] / n
+    L = np.linalg.cholesky(spread - np.outer(mu, mu))
+    return mu, L, n * (0.5 * (np.trace(spread) - k) - np.sum(np.log(np.diag(L))))
+
+
+def move(posterior: TaskPosterior, shift: np.ndarray, factor: np.ndarray) -> TaskPosterior:
+    """Posteriors of factor^-1 (z - shift), factor lower triangular (k, k)."""
+    if len(shift) == 0:
+        return posterior
+    mean = solve_triangular(factor, (posterior.mean - shift).T, lower=True).T
+    shape = posterior.factor.shape
+    return TaskPosterior(mean, np.linalg.solve(np.broadcast_to(factor, shape), posterior.factor))
 
 
 def select(posterior: TaskPosterior, other: TaskPosterior, take_other: np.ndarray) -> TaskPosterior:

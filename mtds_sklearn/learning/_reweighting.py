@@ -11,23 +11,31 @@ would be all that counts. So the variance is the mean of the two, again and agai
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences, frozen
+from mtds_sklearn.learning._chunks import Kept, Reweighted, map_by_chunk, whole
+from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
 from mtds_sklearn.model._noise import noise_factor
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
 
 def weighted_by_family(
-    sequences: PackedSequences, family: Family, mean: np.ndarray
-) -> PackedSequences:
-    """Sequences whose values count by themselves and predictions at z = mean (n_sequences, k).
+    sequences: PackedSequences, family: Family, posterior: TaskPosterior | Kept
+) -> PackedSequences | Reweighted:
+    """Sequences whose values count by themselves and predictions at the means of z.
 
     `sequences` have the weights of the values themselves, times those of gaps and levels.
     """
     if family.growth is None:
         return sequences
-    psi = natural_parameters(family, mean)
+    precision = map_by_chunk(_precision, sequences, (posterior,), (family,))
+    if isinstance(posterior, Kept):
+        return Reweighted(sequences, precision)
+    return sequences._replace(precision=frozen(whole(precision)))
+
+
+def _precision(sequences, posterior, family) -> np.ndarray:
+    psi = natural_parameters(family, posterior.mean)
     yhat, _ = predicted_outputs(psi, evaluations(sequences), family.chart)
     own = noise_factor(family.growth, sequences.outputs)
     change = own / (0.5 * (own + noise_factor(family.growth, yhat)))
-    precision = np.where(sequences.observed, sequences.precision * change, 0.0)
-    return sequences._replace(precision=frozen(precision))
+    return np.where(sequences.observed, sequences.precision * change, 0.0)

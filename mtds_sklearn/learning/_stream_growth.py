@@ -13,7 +13,7 @@ from mtds_sklearn.learning._em import EMResult, log_evidence
 from mtds_sklearn.learning._growth import ANNEALING_STEPS, FINAL_FLOOR
 from mtds_sklearn.learning._initialization import add_block, find_block, residuals_at
 from mtds_sklearn.learning._m_step import curvature
-from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._streaming import absorb
 from mtds_sklearn.learning._sums import Sums, quadratic
 from mtds_sklearn.model._chart import Chart
@@ -77,7 +77,7 @@ def stream_evidence(
     old: Sums, family: Family, posterior: TaskPosterior, sequences: PackedSequences
 ) -> float:
     """Laplace evidence of a minibatch with the old sums as a prior, up to what both sides share."""
-    last = curvature(cubature_points(posterior), sequences, family)
+    last = curvature(posterior, sequences, family)
     last = last._replace(normal=old.normal + last.normal)
     result = EMResult(family, posterior, last, [], [], converged=True)
     noise = gaussian_log_density(old.squared, old.n_observed, family.noise_std)

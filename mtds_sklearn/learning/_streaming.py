@@ -33,14 +33,13 @@ from mtds_sklearn.learning._m_step import (
     sequence_weights,
     weighted_counts,
 )
-from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points, prior_posterior
+from mtds_sklearn.learning._posterior import TaskPosterior, move, prior_posterior
 from mtds_sklearn.learning._sums import (
     Sums,
     add,
     curvature_of,
     expand_sums,
     fade,
-    move,
     quadratic,
     stacked,
     sums_of,
@@ -206,9 +205,8 @@ def absorb(
 
 def _gauss_newton(old, family, posterior, sequences, damping) -> tuple:
     """One damped step on old quadratic + expected log likelihood + log prior, if one helps."""
-    points = cubature_points(posterior)
-    counts, means = weighted_counts(sequences), posterior.mean
-    last = curvature(points, sequences, family)
+    counts = weighted_counts(sequences).sum(axis=0)
+    last = curvature(posterior, sequences, family)
     phi = stacked(family)
     free = np.isfinite(prior_precision(family)).ravel()
     pull = old.pull - old.normal @ phi + last.gradient.ravel()
@@ -216,23 +214,24 @@ def _gauss_newton(old, family, posterior, sequences, damping) -> tuple:
     both = last._replace(normal=old.normal + last.normal)
     normal, _ = posterior_normal(family, both)
     squared = last.squared.sum(axis=0)
-    value = _objective(old, family, squared, counts, means)
+    setting = (counts, sequences, posterior)
+    value = _objective(old, family, squared, *setting)
     for _ in range(MOST_TRIES):
         damped = normal + damping * np.diag(np.diag(normal))
         step = np.zeros(len(phi))
         step[free] = cho_solve(cho_factor(damped, lower=True), pull[free])
         trial = unstacked(family, phi + step)
-        trial_squared = expected_squares(points, sequences, trial).sum(axis=0)
-        better = _objective(old, trial, trial_squared, counts, means) > value
-        if better and forgets(trial, means):
+        trial_squared = expected_squares(posterior, sequences, trial).sum(axis=0)
+        better = _objective(old, trial, trial_squared, *setting) > value
+        if better and forgets(sequences, trial, posterior):
             return trial, trial_squared, max(0.3 * damping, 1e-8)
         damping = min(10.0 * damping, 1e8)
     return family, squared, damping
 
 
-def _objective(old: Sums, family: Family, squared, counts, z) -> float:
-    fit = gaussian_log_density(squared, counts.sum(axis=0), family.noise_std)
-    fit -= level_cost(counts, family, z)
+def _objective(old: Sums, family: Family, squared, counts, sequences, posterior) -> float:
+    fit = gaussian_log_density(squared, counts, family.noise_std)
+    fit -= level_cost(sequences, family, posterior)
     return float(fit) + quadratic(old, family) + log_prior(family)
 
 

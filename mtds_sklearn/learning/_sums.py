@@ -14,17 +14,16 @@ the parameter expansion) are sums as well.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.learning._expansion import expanded_family
 from mtds_sklearn.learning._m_step import (
     Curvature,
     curvature,
-    log_prior,
     sequence_weights,
     weighted_counts,
 )
-from mtds_sklearn.learning._posterior import TaskPosterior, cubature_points
+from mtds_sklearn.learning._posterior import TaskPosterior, moments
 from mtds_sklearn.model._task_map import Family
 
 
@@ -52,18 +51,13 @@ class Sums(NamedTuple):
 
 def sums_of(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Sums:
     """The sums of a minibatch, linearised at the family."""
-    last = curvature(cubature_points(posterior), sequences, family)
-    weights = sequence_weights(sequences)
-    z1 = np.column_stack([posterior.mean, np.ones(len(weights))])
-    moments = (weights * z1.T) @ z1
-    k = posterior.mean.shape[1]
-    moments[:k, :k] += np.einsum("n,nij,nkj->ik", weights, posterior.factor, posterior.factor)
+    last = curvature(posterior, sequences, family)
     return Sums(
         last.normal,
         last.normal @ stacked(family) + last.gradient.ravel(),
         last.squared.sum(axis=0),
         weighted_counts(sequences).sum(axis=0),
-        moments,
+        moments(posterior, sequence_weights(sequences)),
     )
 
 
@@ -100,22 +94,14 @@ def quadratic(sums: Sums, family: Family) -> float:
 
 
 def expand_sums(family: Family, sums: Sums) -> tuple:
-    """The parameter expansion of `mtds_sklearn.learning._em.expand`, from the sums alone.
+    """The parameter expansion of `mtds_sklearn.learning._expansion`, from the sums alone.
 
     [W b] becomes [W b] M with M = [[L, mu], [0, 1]], and the sums are rewritten for it.
     """
     k = family.loadings.shape[1]
-    n = sums.moments[-1, -1]
-    mu, spread = sums.moments[:k, k] / n, sums.moments[:k, :k] / n
-    if k == 0:
-        return family, sums, np.zeros(0), np.eye(0)
-    L = np.linalg.cholesky(spread - np.outer(mu, mu))
-    expanded = family._replace(
-        loadings=family.loadings @ L, bias=family.bias + family.loadings @ mu
-    )
-    gain = n * (0.5 * (np.trace(spread) - k) - np.sum(np.log(np.diag(L))))
-    if gain + log_prior(expanded) - log_prior(family) < 0.0:
-        return family, sums, np.zeros(k), np.eye(k)
+    expanded, mu, L = expanded_family(family, sums.moments)
+    if expanded is family:
+        return family, sums, mu, L
     M = np.eye(k + 1)
     M[:k, :k], M[:k, k] = L, mu
     back = np.linalg.inv(M)
@@ -126,12 +112,3 @@ def expand_sums(family: Family, sums: Sums) -> tuple:
         moments=back @ sums.moments @ back.T,
     )
     return expanded, moved, mu, L
-
-
-def move(posterior: TaskPosterior, shift: np.ndarray, factor: np.ndarray) -> TaskPosterior:
-    """Posteriors of factor^-1 (z - shift)."""
-    if len(shift) == 0:
-        return posterior
-    mean = solve_triangular(factor, (posterior.mean - shift).T, lower=True).T
-    shape = posterior.factor.shape
-    return TaskPosterior(mean, np.linalg.solve(np.broadcast_to(factor, shape), posterior.factor))
