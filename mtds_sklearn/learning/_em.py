@@ -160,11 +160,10 @@ def run_em(
         still = still + 1 if abs(bounds[-1] - bounds[-2]) < tol * n_values else 0
         if still >= STILL_ITERATIONS:
             break
-    converged = still >= STILL_ITERATIONS
     if moving is not None:
         last = curvature(posterior, sequences, family)
     last = last._replace(squared=whole(last.squared))
-    return EMResult(family, whole(posterior), last, bounds, gains, converged)
+    return EMResult(family, whole(posterior), last, bounds, gains, still >= STILL_ITERATIONS)
 
 
 def _take(sequences, posterior) -> TaskPosterior:
