@@ -2,7 +2,7 @@
 
 Everything happens in the coordinates v of `_coordinates`, where the prior is N(0, I), or a mixture
 of Gaussians. The first round weights quasi-random draws of the prior. Every further round draws
-from the latest proposal and weights the points of the first and the latest rounds by the
+from the latest proposal and weights the points of the first two and the latest rounds by the
 deterministic mixture of their proposals (Cornuet et al. 2012),
 
     w(v) = p(y | v) p(v) / mean_r q_r(v),
@@ -31,7 +31,7 @@ from mtds_sklearn.inference._pool import (
     select_pool,
     weigh,
 )
-from mtds_sklearn.inference._proposals import first_proposal, next_proposal
+from mtds_sklearn.inference._proposals import first_proposal, next_proposal, select_modes
 from mtds_sklearn.inference._target import Target, make_target, select_target
 from mtds_sklearn.model._task_map import Family
 
@@ -100,7 +100,7 @@ def infer(
 def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
     n, n_draws = len(target.sequences.labels), len(draws.points)
     out, active = _empty_posterior(n, draws), np.arange(n)
-    pool, proposal = prior_pool(target, draws), None
+    pool, proposal, modes = prior_pool(target, draws), None, None
     n_rounds = len(draws.scale) - 1
     for round_ in range(n_rounds + 1):
         if proposal is not None:
@@ -121,10 +121,11 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
             break
         go = np.flatnonzero(~done)
         active, pool, target = active[go], select_pool(pool, go), select_target(target, go)
+        modes = select_modes(modes, go)
         if round_ > 0:
-            proposal = next_proposal(pool.v, weighed.log_weights[go], target)
+            proposal = next_proposal(pool.v, weighed.log_weights[go], target, modes)
         elif near is None:
-            proposal = first_proposal(pool.v, weighed.log_weights[go], target)
+            proposal, modes = first_proposal(pool.v, weighed.log_weights[go], target)
         else:
             v = normal_scores(target.coordinates, np.swapaxes(near[0][go], 1, 2))
             proposal = next_proposal(v[:, : pool.v.shape[1]], near[1][go], target, even=True)

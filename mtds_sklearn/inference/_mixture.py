@@ -16,7 +16,7 @@ DEGREES_OF_FREEDOM = 8
 # Pseudo-observations by which a component's first mean counts in a fit, and, for every dimension,
 # its first covariance.
 MEAN_STRENGTH, COV_STRENGTH = 1.0, 2.0
-# Pseudo-observations of every component.
+# Pseudo-observations of every component that has any weight.
 SHARE_STRENGTH = 0.1
 EM_STEPS = 3
 # Bisection of the logarithm of a temperature.
@@ -128,13 +128,14 @@ def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
     Parameters
     ----------
     start : Mixture
-        Its prior's weight is kept.
+        Its prior's weight is kept, and so are weights of 0.
     v : ndarray of shape (n_sequences, k, n_points)
     weights : ndarray of shape (n_sequences, n_points)
         Each row sums to 1.
     """
     size = (1.0 / np.sum(weights**2, axis=1))[:, None]
     moments = np.swapaxes(_monomials(v), 1, 2)
+    there = start.weights[:, 1:] > 0.0
     shares, first_covs = start.weights[:, 1:], start.factors @ np.swapaxes(start.factors, 2, 3)
     mixture, strength = start, COV_STRENGTH * v.shape[1]
     for _ in range(EM_STEPS):
@@ -146,7 +147,7 @@ def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
         pull = MEAN_STRENGTH / (count + MEAN_STRENGTH)
         covs = strength * first_covs + (count * pull)[..., None, None] * _outer(gap)
         covs = (size[..., None, None] * scatter + covs) / (count + strength)[..., None, None]
-        shares = count + SHARE_STRENGTH
+        shares = (count + SHARE_STRENGTH) * there
         mixture = make_mixture(start.weights[:, 0], shares, centre - pull[..., None] * gap, covs)
     return mixture
 

@@ -19,7 +19,7 @@ from mtds_sklearn.inference._mixture import (
 )
 from mtds_sklearn.inference._target import Target, log_likelihoods, log_prior
 
-# Rounds whose points are used together.
+# Rounds whose points are used together: the first, the second and the latest.
 WINDOW = 4
 # A last round is good by itself where such a share of its draws is effective, and
 TARGET_SHARE = 0.75
@@ -105,7 +105,7 @@ def add_round(pool: Pool, proposal: Mixture, target: Target, draws: Draws, round
     numbers = (draws.component, draws.normal[round_], draws.scale[round_])
     v, log_target, prior = draw_round(proposal, numbers, target)
     if len(pool.proposals) == WINDOW:
-        pool = _without_second_round(pool, len(draws.points))
+        pool = _without_third_round(pool, len(draws.points))
     proposals = (*pool.proposals, proposal)
     there = [*pool.densities, density(proposal, pool.v, pool.prior)]
     here = [prior if q is None else density(q, v, prior) for q in proposals]
@@ -118,11 +118,15 @@ def add_round(pool: Pool, proposal: Mixture, target: Target, draws: Draws, round
     )
 
 
-def _without_second_round(pool: Pool, n_draws: int) -> Pool:
-    """The first stays: draws of the prior hold down the weights of what all proposals miss."""
-    keep = np.r_[0:n_draws, 2 * n_draws : pool.v.shape[2]]
-    proposals = pool.proposals[:1] + pool.proposals[2:]
-    densities = np.delete(pool.densities, 1, axis=0)[:, :, keep]
+def _without_third_round(pool: Pool, n_draws: int) -> Pool:
+    """The first two stay, so that nothing they found is lost without a trace.
+
+    Draws of the prior hold down the weights of what all proposals miss. Those of the first proposal
+    are at every mode of the search, also at light ones that a fit to weighted points leaves out.
+    """
+    keep = np.r_[0 : 2 * n_draws, 3 * n_draws : pool.v.shape[2]]
+    proposals = pool.proposals[:2] + pool.proposals[3:]
+    densities = np.delete(pool.densities, 2, axis=0)[:, :, keep]
     parts = (pool.v[:, :, keep], pool.log_target[:, keep], pool.prior[:, keep])
     return Pool(*parts, proposals, densities)
 

@@ -15,22 +15,27 @@ from mtds_sklearn.inference._mixture import (
 )
 from mtds_sklearn.inference._modes import best_starts
 from mtds_sklearn.inference._target import Target, local_quadratics, log_target
+from mtds_sklearn.model._latent_prior import Components
 
 # Starts of the climb to the modes: the best points at each temperature, and points of the posterior
 # at the temperature at which so many are effective, every second one so many times as far out. The
 # climb ends early: the fit to weighted points does the rest.
 STARTS_PER_TEMPERATURE, SPREAD_STARTS, SPREAD_EFFECTIVE, FAR_OUT = 4, 24, 20.0, 2.0
-CLIMB_STEPS, FIRST_DAMPING, FARTHEST_MODE = 10, 1.0, 5.0
+CLIMB_STEPS, FIRST_DAMPING = 10, 1.0
+# So many standard deviations of a component of the prior a mode may be from its centre.
+FARTHEST_MODE = 5.0
 # Of climbs from the centre of a component of the prior: a shortened step would leave a narrow one,
 # a full one goes along it.
 CENTRE_DAMPING = 1e-6
 # Least curvature at a mode, as a share of that in all directions together.
 ROUNDING = 1e-12
-# Modes that become components.
-MOST_MODES = 16
+# Modes that become components, and the least share of the evidence, in nats below the greatest, of
+# those that stay components in later proposals.
+MOST_MODES, LIGHTEST_MODE = 16, 10.0
 # Share that the modes divide by their Laplace evidence; the rest is divided equally, since the
 # evidence of a curved mode can be far off.
 EVIDENCE_SHARE = 0.7
+LEAST_LOG_SHARE = -700.0  # a share that is not zero
 # Effective draws of the prior at which they shape half of the first proposal, and the share of it
 # below which they are left out.
 HALF_TRUST, LEAST_TRUST = 20.0, 0.02
@@ -66,7 +71,29 @@ class Fit(NamedTuple):
 USUAL = Fit()
 
 
-def first_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Mixture:
+class Modes(NamedTuple):
+    """Where the posteriors have their modes.
+
+    Attributes
+    ----------
+    means : ndarray of shape (n_sequences, n_modes, k)
+    covs : ndarray of shape (n_sequences, n_modes, k, k)
+        Inverses of the curvature there.
+    shares : ndarray of shape (n_sequences, n_modes)
+        Of the evidence, by Laplace's method; the greatest come first, and 0 is no mode.
+    """
+
+    means: np.ndarray
+    covs: np.ndarray
+    shares: np.ndarray
+
+
+def select_modes(modes: Modes | None, index: np.ndarray) -> Modes | None:
+    """The modes of some of the sequences."""
+    return None if modes is None else Modes(*(part[index] for part in modes))
+
+
+def first_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> tuple:
     """Components at the modes, and at draws of the prior as far as these are effective.
 
     Parameters
@@ -75,17 +102,45 @@ def first_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Mi
         Draws of the prior, the same for all sequences.
     log_weights : ndarray of shape (n_sequences, n_points)
         Their log likelihoods.
+
+    Returns
+    -------
+    proposal : Mixture
+    modes : Modes or None
+        Those that later proposals should not leave out; None where no posterior has two.
     """
+    modes = find_modes(v[0], log_weights, target)
+    proposal = _mode_mixture(modes)
     effective = effective_sample_size(log_weights)
     trust = effective**2 / (effective**2 + HALF_TRUST**2)
-    modes = _mode_mixture(v[0], log_weights, target)
-    if np.all(trust < LEAST_TRUST):
-        return modes
-    return blend(next_proposal(v, log_weights, target), modes, trust)
+    if np.any(trust >= LEAST_TRUST):
+        proposal = blend(next_proposal(v, log_weights, target), proposal, trust)
+    return proposal, _of_weight(modes)
 
 
-def _mode_mixture(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> Mixture:
-    """Components at the modes that are reached from the best of the points (k, n_points)."""
+def _mode_mixture(modes: Modes) -> Mixture:
+    """Components at the modes."""
+    distinct = modes.shares > 0.0
+    shares = EVIDENCE_SHARE * modes.shares / modes.shares.sum(axis=1, keepdims=True)
+    shares += (1.0 - EVIDENCE_SHARE) * distinct / distinct.sum(axis=1, keepdims=True)
+    return make_mixture(USUAL.prior_weight, shares, modes.means, modes.covs)
+
+
+def _of_weight(modes: Modes) -> Modes | None:
+    """Modes that may matter; None where that is one at most in every sequence.
+
+    Proposals are fitted from a few points, drawn by weight: a light mode far from the others would
+    have none. Where a posterior has a single mode they have no need of it.
+    """
+    matters = modes.shares > np.exp(-LIGHTEST_MODE) * modes.shares.max(axis=1, keepdims=True)
+    matters &= matters.sum(axis=1, keepdims=True) > 1
+    most = int(matters.sum(axis=1).max(initial=0))
+    modes = modes._replace(shares=np.where(matters, modes.shares, 0.0))
+    return Modes(*(part[:, :most] for part in modes)) if most else None
+
+
+def find_modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> Modes:
+    """Modes that are reached from the best of the points (k, n_points), each of them once."""
     means, curvature, value = _modes(points, log_likelihood, target)
     # A climb may end where innovations run away: rounding of squares of 1e19 must not hide the
     # prior.
@@ -96,13 +151,11 @@ def _mode_mixture(points: np.ndarray, log_likelihood: np.ndarray, target: Target
     gap = means[:, :, None] - means[:, None]
     distance = np.einsum("nija,njab,nijb->nij", gap, curvature, gap)
     distinct = ~np.any(np.tril(distance < 1.0, -1), axis=2)
-    shares = distinct * np.exp(log_mass - log_mass.max(axis=1, keepdims=True))
-    shares = EVIDENCE_SHARE * shares / shares.sum(axis=1, keepdims=True)
-    shares += (1.0 - EVIDENCE_SHARE) * distinct / distinct.sum(axis=1, keepdims=True)
+    log_share = np.maximum(log_mass - log_mass.max(axis=1, keepdims=True), LEAST_LOG_SHARE)
+    shares = distinct * np.exp(log_share)
     most = min(int(distinct.sum(axis=1).max()), MOST_MODES)
     rows, best = np.arange(len(shares))[:, None], np.argsort(-shares, axis=1)[:, :most]
-    covs = np.linalg.inv(curvature[rows, best])
-    return make_mixture(USUAL.prior_weight, shares[rows, best], means[rows, best], covs)
+    return Modes(means[rows, best], np.linalg.inv(curvature[rows, best]), shares[rows, best])
 
 
 def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tuple:
@@ -136,12 +189,13 @@ def _climb(v: np.ndarray, target: Target, damping: np.ndarray) -> tuple:
     mode that leans on its end.
     """
     value, damping = log_target(v, target), np.tile(damping, (len(v), 1))
+    low, high = _reach(target.coordinates.components, v.shape[1])
     for _ in range(CLIMB_STEPS):
         gradient, curvature = local_quadratics(v, target)
         diagonal = np.einsum("njaa->nja", curvature)
         np.einsum("njaa->nja", curvature)[:] += damping[..., None] * diagonal
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        moved = np.clip(v + np.moveaxis(step, 1, 2), -FARTHEST_MODE, FARTHEST_MODE)
+        moved = np.clip(v + np.moveaxis(step, 1, 2), low, high)
         new_value = log_target(moved, target)
         better = new_value > value
         v = np.where(better[:, None], moved, v)
@@ -150,8 +204,23 @@ def _climb(v: np.ndarray, target: Target, damping: np.ndarray) -> tuple:
     return v, value
 
 
+def _reach(components: Components | None, k: int) -> tuple:
+    """Lowest and highest values (k, 1) where modes are looked for: where the prior has its mass."""
+    means, variances = np.zeros((1, k)), np.ones((1, k))
+    if components is not None:
+        means = np.concatenate([means, components.means])
+        variances = np.concatenate([variances, np.sum(components.factors**2, axis=2)])
+    reach = FARTHEST_MODE * np.sqrt(variances)
+    return (means - reach).min(axis=0)[:, None], (means + reach).max(axis=0)[:, None]
+
+
 def next_proposal(
-    v: np.ndarray, log_weights: np.ndarray, target: Target, even: bool = False, fit: Fit = USUAL
+    v: np.ndarray,
+    log_weights: np.ndarray,
+    target: Target,
+    modes: Modes | None = None,
+    even: bool = False,
+    fit: Fit = USUAL,
 ) -> Mixture:
     """Mixtures fitted to weighted points v (n_sequences, k, n_points).
 
@@ -159,7 +228,7 @@ def next_proposal(
     largest weight, where earlier proposals drew too little (Raftery & Bao 2010), or, where weights
     are `even` whatever was missed, that farthest from the mean. Their precision is the curvature of
     the log target there plus that of a window as wide as the cloud of points, and their mean one
-    Newton step away, so that they follow a curved ridge.
+    Newton step away, so that they follow a curved ridge. Given `modes` are components as well.
     """
     log_weights = log_weights + fit.reach * log_reach(v, log_weights)
     weights, extreme = tempered(log_weights, fit.n_effective), np.argmax(log_weights, axis=1)
@@ -178,7 +247,11 @@ def next_proposal(
     gradient, curvature = local_quadratics(at, target)
     covs = np.linalg.inv(curvature + np.linalg.inv(WINDOW_WIDTH**2 * cloud)[:, None])
     means = np.swapaxes(at, 1, 2) + np.einsum("njab,njb->nja", covs, gradient)
-    start = make_mixture(fit.prior_weight, np.ones(means.shape[:2]), means, covs)
+    shares = np.ones(means.shape[:2])
+    if modes is not None:
+        means, covs = np.append(means, modes.means, axis=1), np.append(covs, modes.covs, axis=1)
+        shares = np.append(shares, modes.shares > 0.0, axis=1)
+    start = make_mixture(fit.prior_weight, shares, means, covs)
     return fit_mixture(start, v, weights)
 
 
