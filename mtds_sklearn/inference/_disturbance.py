@@ -6,6 +6,7 @@ Kernels: `kernels/_gains.py`, where the recursion is derived.
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences, frozen, value_precision
+from mtds_sklearn.inference._mixture import systematic
 from mtds_sklearn.kernels import _gains
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import LDS, lds_from_natural
@@ -59,11 +60,8 @@ def spread_systems(psi: np.ndarray, log_weights: np.ndarray) -> tuple:
 
     Returns their psi (n_sequences, N_SYSTEMS, n_natural) and equal shares.
     """
-    edges = np.cumsum(np.exp(log_weights), axis=1)
-    levels = (np.arange(N_SYSTEMS) + 0.5) / N_SYSTEMS
-    picks = np.stack([np.searchsorted(row / row[-1], levels) for row in edges])
-    picks = np.minimum(picks, psi.shape[2] - 1)[:, None]
-    chosen = np.swapaxes(np.take_along_axis(psi, picks, axis=2), 1, 2)
+    picks = systematic(np.exp(log_weights), N_SYSTEMS)
+    chosen = np.swapaxes(np.take_along_axis(psi, picks[:, None], axis=2), 1, 2)
     return chosen, np.full(chosen.shape[:2], 1.0 / N_SYSTEMS)
 
 

@@ -1,51 +1,30 @@
-"""Forecasts: mixtures of Gaussians over weighted particles, one mixture per row and output.
+"""Forecasts: weighted particles run through the rows of their sequences.
 
 Given a particle, a row's output is N(yhat, (s sigma)^2), times what the noise grows by; over the
-particles it is a mixture, whose moments, quantiles and log density are exact up to the particles.
+particles it is a mixture (`_mixture_rows`).
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from mtds_sklearn._scaling import Scaling
 from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.inference._adaptive_is import Posterior
 from mtds_sklearn.inference._disturbance import after, spread_systems, unseen_variances
-from mtds_sklearn.inference._image import Image, image_moments
+from mtds_sklearn.inference._image import Image
 from mtds_sklearn.inference._levels import with_levels
+from mtds_sklearn.inference._mixture_rows import Forecast, MixtureRows, mixture_forecast
 from mtds_sklearn.inference._target import particle_parameters, particle_transitions
 from mtds_sklearn.kernels import _particles
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._lds import kind_slices
-from mtds_sklearn.model._likelihood import LOG_2PI, hold
+from mtds_sklearn.model._likelihood import hold
 from mtds_sklearn.model._noise import Growth, noise_factor
 from mtds_sklearn.model._task_map import Family
 
-# Values (row, output, particle) of all sequences that are held at a time; and nodes that the
-# particles of a row are gathered on before quantiles are solved for.
-CHUNK_VALUES, MAX_NODES = 1_000_000, 512
-# Particles of a smaller weight have no part in quantiles: they may be anywhere.
-LEAST_WEIGHT = 1e-12
-
-
-class Forecast(NamedTuple):
-    """Forecast of every row.
-
-    Attributes
-    ----------
-    mean, std : ndarray of shape (n_rows, n_outputs)
-        Of a new output, noise included; of its image if an `Image` was passed.
-    quantiles : ndarray of shape (n_rows, n_outputs, n_levels)
-    log_density : ndarray of shape (n_rows, n_outputs)
-        Of the targets, in nats; NaN where there is none.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    quantiles: np.ndarray
-    log_density: np.ndarray
+# Values (row, output, particle) of all sequences that are held at a time.
+CHUNK_VALUES = 1_000_000
 
 
 class Particles(NamedTuple):
@@ -136,8 +115,14 @@ def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = 
 
 
 def noise_variances(psi: np.ndarray, noise_std: np.ndarray) -> np.ndarray:
-    """Variances (..., n_outputs, n_particles) of the noise, psi (..., n_natural, n_particles)."""
-    return (noise_std[..., None] * np.exp(psi[..., -1:, :])) ** 2
+    """Variances (..., n_outputs, n_particles) of the noise, psi (..., n_natural, n_particles).
+
+    (..., n_outputs, 1) if the particles of every sequence have one noise level.
+    """
+    level = psi[..., -1:, :]
+    if np.all(level == level[..., :1]):
+        level = level[..., :1]
+    return (noise_std[..., None] * np.exp(level)) ** 2
 
 
 def forecast_rows(
@@ -159,7 +144,7 @@ def forecast_rows(
     """
     most_rows = max(1, CHUNK_VALUES // (particles.psi.shape[1] * sequences.outputs.shape[1]))
     parts = []
-    for index in _chunks(np.diff(sequences.offsets), most_rows):
+    for index in _chunks(sequences.offsets, most_rows):
         rows = slice(sequences.offsets[index[0]], sequences.offsets[index[-1] + 1])
         psi, log_weights, noise_std = (part[index] for part in particles[:3])
         run = start_run(np.swapaxes(psi, 1, 2), *particles[3:])
@@ -169,15 +154,15 @@ def forecast_rows(
     return join_forecasts(parts)
 
 
-def _chunks(lengths: np.ndarray, most_rows: int) -> list:
+def _chunks(offsets: np.ndarray, most_rows: int) -> list:
     """Consecutive runs of sequences with at most `most_rows` rows, or one sequence."""
-    parts, first, total = [], 0, 0
-    for i, length in enumerate(lengths):
-        if i > first and total + length > most_rows:
-            parts.append(np.arange(first, i))
-            first, total = i, 0
-        total += length
-    return [*parts, np.arange(first, len(lengths))]
+    parts, first = [], 0
+    while first < len(offsets) - 1:
+        fits = int(np.searchsorted(offsets, offsets[first] + most_rows, side="right")) - 1
+        last = max(fits, first + 1)
+        parts.append(np.arange(first, last))
+        first = last
+    return parts
 
 
 def join_forecasts(parts: list) -> Forecast:
@@ -205,16 +190,14 @@ def forecast_run(
         What was observed of the one sequence on the way to these states; None: everything.
     """
     yhat, _ = run_through(run, sequences)
-    weights, variance = np.exp(weighed[0]), noise_variances(run.psi, weighed[1])
-    targets = np.full(sequences.outputs.shape, np.nan) if targets is None else targets
+    owner = np.repeat(np.arange(len(run.psi)), np.diff(sequences.offsets))
+    variance = noise_variances(run.psi, weighed[1])[owner]
     added = _added_variances(run, weighed, after(sequences, before))[-len(yhat) :]
-    parts = []
-    for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
-        here = slice(first, last)
-        own = variance[i : i + 1] + added[here, :, None] if len(added) else variance[i : i + 1]
-        mixture = (yhat[here], weights[i : i + 1], own * noise_factor(run.growth, yhat[here]))
-        parts.append(mixture_forecast(*mixture, levels, targets[here], image))
-    return join_forecasts(parts)
+    if len(added):
+        variance += added[..., None]
+    rows = MixtureRows(yhat, variance * noise_factor(run.growth, yhat), np.exp(weighed[0]), owner)
+    targets = np.full(sequences.outputs.shape, np.nan) if targets is None else targets
+    return mixture_forecast(rows, levels, targets, image)
 
 
 def _added_variances(run: Run, weighed: tuple, rows: tuple) -> np.ndarray:
@@ -223,69 +206,6 @@ def _added_variances(run: Run, weighed: tuple, rows: tuple) -> np.ndarray:
         return np.empty((0, weighed[1].shape[1]))
     systems, share = spread_systems(run.psi, weighed[0])
     return unseen_variances(systems, share, weighed[1], run.chart, rows)
-
-
-def mixture_forecast(
-    yhat: np.ndarray,
-    weights: np.ndarray,
-    variance: np.ndarray,
-    levels: np.ndarray,
-    targets: np.ndarray,
-    image: Image | None = None,
-) -> Forecast:
-    """Moments, quantiles and log density of rows of one sequence.
-
-    Parameters
-    ----------
-    yhat : ndarray of shape (n_rows, n_outputs, n_particles)
-    weights : ndarray of shape (n_rows, n_particles) or (1, n_particles)
-        Each row sums to 1.
-    variance : ndarray of shape (n_rows, n_outputs, n_particles) or (1, n_outputs, n_particles)
-        Given the particle.
-    targets : ndarray of shape (n_rows, n_outputs)
-        NaN where no log density is wanted.
-    image : Image, optional
-        As in `forecast_rows`.
-    """
-    if image is None:
-        columns = weights[:, :, None]
-        mean = yhat @ columns
-        spread = ((yhat - mean) ** 2) @ columns + variance @ columns
-        moments = mean[..., 0], np.sqrt(spread[..., 0])
-    else:
-        moments = image_moments(yhat, weights, variance, image)
-    return Forecast(
-        *moments,
-        _quantiles(yhat, weights, variance, levels),
-        _log_density(yhat, weights, variance, targets),
-    )
-
-
-def _log_density(yhat, weights, variance, targets) -> np.ndarray:
-    out = np.full(targets.shape, np.nan)
-    wanted = np.flatnonzero(np.isfinite(targets).any(axis=1))
-    if len(wanted) == 0:
-        return out
-    own = weights if len(weights) == 1 else weights[wanted]
-    variance = variance if len(variance) == 1 else variance[wanted]
-    exponent = (targets[wanted, :, None] - yhat[wanted]) ** 2 / (-2.0 * variance)
-    exponent += np.log(np.maximum(own, 1e-300))[:, None] - 0.5 * (np.log(variance) + LOG_2PI)
-    top = exponent.max(axis=2)
-    out[wanted] = top + np.log(np.sum(np.exp(exponent - top[..., None]), axis=2))
-    return out
-
-
-def _quantiles(yhat, weights, variance, levels) -> np.ndarray:
-    out = np.empty((*yhat.shape[:2], len(levels)))
-    if out.size:
-        levels = np.ascontiguousarray(levels, dtype=np.float64)
-        own = np.ascontiguousarray(np.broadcast_to(weights, (len(yhat), weights.shape[1])))
-        top = np.take_along_axis(yhat, own.argmax(axis=1)[:, None, None], axis=2)
-        centres = np.where(own[:, None] > LEAST_WEIGHT, yhat, top)
-        _particles.mixture_quantiles(
-            centres, np.sqrt(variance), own, levels, ndtri(levels), MAX_NODES, out
-        )
-    return out
 
 
 def in_units(forecast: Forecast, scaling: Scaling) -> Forecast:

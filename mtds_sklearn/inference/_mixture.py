@@ -180,12 +180,17 @@ def _outer(x: np.ndarray) -> np.ndarray:
 
 def systematic(weights: np.ndarray, n: int) -> np.ndarray:
     """Indices (n_sequences, n) of systematic resampling with the offset 1/2."""
+    return points_at(weights, np.tile((np.arange(n) + 0.5) / n, (len(weights), 1)))
+
+
+def points_at(weights: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Indices (n_sequences, n) of the points with which cumulative weights reach the shares."""
     # One search for all rows: each row's cumulative weights are moved to an interval of their own.
     rows, n_points = np.arange(len(weights))[:, None], weights.shape[1]
     edges = np.cumsum(weights, axis=1)
     edges = rows + edges / edges[:, -1:]
-    picks = np.searchsorted(edges.ravel(), (rows + (np.arange(n) + 0.5) / n).ravel())
-    return np.clip(picks.reshape(len(weights), n) - rows * n_points, 0, n_points - 1)
+    picks = np.searchsorted(edges.ravel(), (rows + shares).ravel())
+    return np.clip(picks.reshape(shares.shape) - rows * n_points, 0, n_points - 1)
 
 
 def effective_sample_size(log_weights: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from mtds_sklearn.inference._forecast import (
     run_through,
     start_run,
 )
+from mtds_sklearn.inference._mixture import points_at
 from mtds_sklearn.model._noise import noise_factor
 
 
@@ -34,20 +35,15 @@ def sample_run(
 
     `weighed` and `before` as in `forecast_run`.
     """
-    n = len(sequences.labels)
-    edges = np.cumsum(np.exp(weighed[0]), axis=1)
-    uniform = rng.uniform(size=(n, n_samples)) * edges[:, -1:]
-    picks = np.stack(
-        [np.searchsorted(*pair, side="right") for pair in zip(edges, uniform, strict=True)]
-    )
-    picks = np.minimum(picks, edges.shape[1] - 1)[:, None]
+    uniform = rng.uniform(size=(len(sequences.labels), n_samples))
+    picks = points_at(np.exp(weighed[0]), uniform)[:, None]
     chosen = [np.take_along_axis(part, picks, axis=2) for part in run[:3]]
     yhat, _ = run_through(Run(*chosen, run.chart), sequences)
     variance = noise_variances(chosen[0], weighed[1])
     observed, offsets = after(sequences, before if run.chart.gain else None)
-    std = np.sqrt(np.repeat(variance, np.diff(offsets), axis=0))
-    std[-len(yhat) :] *= np.sqrt(noise_factor(run.growth, yhat))
-    noise = std * rng.standard_normal(std.shape)
+    noise = rng.standard_normal((len(observed), *yhat.shape[1:]))
+    noise *= np.sqrt(np.repeat(variance, np.diff(offsets), axis=0))
+    noise[-len(yhat) :] *= np.sqrt(noise_factor(run.growth, yhat))
     if run.chart.gain:
         noise = drive_paths(noise, chosen[0], run.chart, (observed, offsets))
     return yhat + noise[-len(yhat) :]
