@@ -93,7 +93,8 @@ def test_forecasts_at_a_horizon_do_not_know_the_last_rows(rng, shape, horizon):
         [reference.simulate(one, tuple(shape), inputs, outputs, observed)[0] for one in psi], axis=2
     )
     innovations = np.where(observed[..., None], outputs[..., None] - yhat, 0.0)
-    actual = at_horizon(yhat, innovations, psi.T, chart, horizon)
+    ends = np.array([0, len(yhat)])
+    actual = at_horizon(yhat, innovations, (psi.T[None], chart), ends, horizon)
     for t in range(len(inputs)):
         known = observed & (np.arange(len(inputs)) <= t - horizon)[:, None]
         for s, one in enumerate(psi):
@@ -108,8 +109,9 @@ def test_forecasts_at_a_horizon_are_less_sure_of_all_that_was_not_seen(rng, shap
     observed, psi = next(each(sequences))[2], make_natural(rng, shape, N_SYSTEMS)
     psi[:, kind_slices(shape)["K"]] *= 0.5
     std = rng.uniform(0.3, 0.9, shape.n_outputs)
-    systems = (psi.T, np.full(N_SYSTEMS, -np.log(N_SYSTEMS)), std, chart)
-    actual = variances_at_horizon(systems, observed, horizon)
+    systems = (psi.T[None], np.full((1, N_SYSTEMS), -np.log(N_SYSTEMS)), std, chart)
+    ends = np.array([0, len(observed)])
+    actual = variances_at_horizon(*systems, (observed, ends), horizon)
     for t in range(len(observed)):
         known = observed & (np.arange(len(observed)) <= t - horizon)[:, None]
         expected = [reference.unseen_variances(one, tuple(shape), known, std)[t] for one in psi]

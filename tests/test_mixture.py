@@ -12,7 +12,6 @@ from mtds_sklearn.inference._mixture import (
     DEGREES_OF_FREEDOM,
     Mixture,
     blend,
-    component_densities,
     density,
     draw,
     effective_sample_size,
@@ -31,6 +30,17 @@ def random_mixture(rng, k, *, n=2, n_components=3):
     weights = rng.uniform(0.5, 1.5, (n, 1 + n_components))
     weights /= weights.sum(axis=1, keepdims=True)
     return Mixture(weights, 2.0 * rng.standard_normal((n, n_components, k)), factors)
+
+
+def component_densities(mixture, v):
+    """Densities (n, n_components, n_points) of the components, one at a time."""
+    n, n_components, _ = mixture.means.shape
+    alone = mixture.weights.copy()
+    parts = []
+    for j in range(n_components):
+        alone[:] = np.eye(1 + n_components)[1 + j]
+        parts.append(density(mixture._replace(weights=alone), v, np.ones((n, v.shape[2]))))
+    return np.stack(parts, axis=1)
 
 
 def normal_density(v):

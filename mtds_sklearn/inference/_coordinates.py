@@ -16,6 +16,7 @@ import numpy as np
 
 from mtds_sklearn.model._latent_prior import (
     FARTHEST,
+    N_NODES,
     NODES,
     SPACING,
     Components,
@@ -30,6 +31,34 @@ from mtds_sklearn.model._task_map import Family, latent_prior, natural_map
 NEGLIGIBLE = 1e-8
 
 
+class Way(NamedTuple):
+    """From points to natural parameter vectors, as `kernels/_points.py` takes it.
+
+    psi = loadings r + bias; r_i is v_i, or, where bent, the value of a table at v_i.
+
+    Attributes
+    ----------
+    tables : ndarray of shape (k, N_NODES)
+    bent : ndarray of bool, shape (k,)
+    farthest : float
+        Where the tables end, on both sides of zero.
+    loadings : ndarray of shape (n_natural, k)
+    bias : ndarray of shape (n_natural,)
+    """
+
+    tables: np.ndarray
+    bent: np.ndarray
+    farthest: float
+    loadings: np.ndarray
+    bias: np.ndarray
+
+
+def straight_way(loadings: np.ndarray, bias: np.ndarray) -> Way:
+    """Nothing is bent."""
+    k = loadings.shape[1]
+    return Way(np.empty((k, N_NODES)), np.zeros(k, bool), FARTHEST, loadings, bias)
+
+
 class Coordinates(NamedTuple):
     """How v makes z.
 
@@ -41,6 +70,8 @@ class Coordinates(NamedTuple):
         Each coordinate of r that is not normal under the prior, and its values at the nodes of v.
     n_moving : int
         The first so many coordinates move parameters; at least 1.
+    way : Way
+        From the coordinates that move parameters to these.
     components : Components or None
         Prior of the coordinates that move parameters; None is N(0, I).
     """
@@ -48,6 +79,7 @@ class Coordinates(NamedTuple):
     axes: np.ndarray
     bent: tuple
     n_moving: int
+    way: Way
     components: Components | None = None
 
 
@@ -55,14 +87,18 @@ def coordinates_of(family: Family) -> Coordinates:
     """Coordinates of a family, those that move parameters first."""
     prior = latent_prior(family)
     bent = bent_coordinates(prior)
-    axes, loadings = prior.axes, natural_map(family)[0]
+    axes, (loadings, bias) = prior.axes, natural_map(family)
     if not bent.any() and prior.components is None:
         # A normal prior looks the same from all sides: turn to where the loadings' null space is.
         axes = np.linalg.svd(loadings)[2].T
     order, n_moving = moving_first(loadings @ axes)
     tables = tuple((i, prior.quantiles[d]) for i, d in enumerate(order) if bent[d])
     components = _marginal(prior.components, order[:n_moving])
-    return Coordinates(axes[:, order], tables, n_moving, components)
+    way = straight_way(np.ascontiguousarray(loadings @ axes[:, order[:n_moving]]), bias)
+    for i, table in tables:
+        if i < n_moving:
+            way.tables[i], way.bent[i] = table, True
+    return Coordinates(axes[:, order], tables, n_moving, way, components)
 
 
 def moving_first(loadings: np.ndarray) -> tuple:

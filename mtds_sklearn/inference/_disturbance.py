@@ -117,9 +117,9 @@ def drive_paths(noise: np.ndarray, psi: np.ndarray, chart: Chart, rows: tuple) -
 
 
 def at_horizon(
-    yhat: np.ndarray, innovations: np.ndarray, psi: np.ndarray, chart: Chart, horizon: int
+    yhat: np.ndarray, innovations: np.ndarray, run: tuple, offsets: np.ndarray, horizon: int
 ) -> np.ndarray:
-    """One-step forecasts of one sequence turned into forecasts at a horizon.
+    """One-step forecasts turned into forecasts at a horizon.
 
     The state that has not seen the last h - 1 innovations lacks what they fed in:
 
@@ -128,18 +128,37 @@ def at_horizon(
     Parameters
     ----------
     yhat, innovations : ndarray of shape (n_rows, n_outputs, n_particles)
-        Innovations are 0 where nothing is observed. Rows before the first are taken for known.
-    psi : ndarray of shape (n_natural, n_particles)
+        Innovations are 0 where nothing is observed. Rows before the first of each sequence are
+        taken for known.
+    run : tuple of psi (n_sequences, n_natural, n_particles) and chart
+    offsets : ndarray of int, shape (n_sequences + 1,)
     """
-    lds = lds_from_natural(psi.T, chart.shape)
+    psi, chart = run
+    lds = lds_from_natural(np.swapaxes(psi, 1, 2), chart.shape)
+    owner, within = places(offsets)
     yhat, response = yhat.copy(), lds.K
-    for j in range(1, min(horizon, len(yhat))):
-        yhat[j:] -= np.einsum("sop,tps->tos", lds.C @ response, innovations[:-j])
+    for j in range(1, min(horizon, within.max(initial=0) + 1)):
+        late = np.flatnonzero(within >= j)
+        echo = (lds.C @ response)[owner[late]]
+        yhat[late] -= np.einsum("tsop,tps->tos", echo, innovations[late - j])
         response = lds.A @ response
     return yhat
 
 
-def variances_at_horizon(systems: tuple, observed: np.ndarray, horizon: int) -> np.ndarray:
+def places(offsets: np.ndarray) -> tuple:
+    """The sequence of each row, and its number within the sequence."""
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return owner, np.arange(offsets[-1]) - offsets[owner]
+
+
+def variances_at_horizon(
+    psi: np.ndarray,
+    log_weights: np.ndarray,
+    noise_std: np.ndarray,
+    chart: Chart,
+    rows: tuple,
+    horizon: int,
+) -> np.ndarray:
     """What the innovations that a forecast at a horizon has not seen add to its variances.
 
     Those of the last h - 1 rows, and those that were missing before (P as in `kernels/_gains.py`):
@@ -148,21 +167,23 @@ def variances_at_horizon(systems: tuple, observed: np.ndarray, horizon: int) -> 
 
     Parameters
     ----------
-    systems : tuple of psi (n_natural, n_particles), log_weights, noise_std and chart
-    observed : ndarray of bool, shape (n_rows, n_outputs)
-        Of one sequence from its first row.
+    psi : ndarray of shape (n_sequences, n_natural, n_particles)
+    log_weights : ndarray of shape (n_sequences, n_particles)
+    noise_std : ndarray of shape (n_outputs,)
+    rows : tuple of observed (n_rows, n_outputs) and offsets (n_sequences + 1,)
+        From the first rows of the sequences on.
 
     Returns
     -------
     added : ndarray of shape (n_rows, n_outputs)
     """
-    psi, log_weights, noise_std, chart = systems
-    setting = (*spread_systems(psi[None], log_weights[None]), noise_std[None], chart)
-    n_rows = len(observed)
-    hidden, ends = np.zeros_like(observed), np.array([0, n_rows])
-    last = unseen_variances(*setting, (hidden, ends))
-    added = last[np.minimum(np.arange(n_rows), horizon - 1)]
-    if horizon <= n_rows:
-        missing = unseen_variances(*setting, (observed, ends), later=horizon - 1)
-        added[horizon - 1 :] += missing[: n_rows - horizon + 1]
+    observed, offsets = rows
+    noise_std = np.broadcast_to(noise_std, (len(psi), len(noise_std)))
+    setting = (*spread_systems(psi, log_weights), noise_std, chart)
+    owner, within = places(offsets)
+    last = unseen_variances(*setting, (np.zeros_like(observed), offsets))
+    added = last[offsets[owner] + np.minimum(within, horizon - 1)]
+    missing = unseen_variances(*setting, (observed, offsets), later=horizon - 1)
+    late = np.flatnonzero(within >= horizon - 1)
+    added[late] += missing[late - horizon + 1]
     return added

@@ -142,9 +142,8 @@ def forecast_rows(
     image : Image, optional
         What mean and standard deviation are wanted of, instead of the output.
     """
-    most_rows = max(1, CHUNK_VALUES // (particles.psi.shape[1] * sequences.outputs.shape[1]))
     parts = []
-    for index in _chunks(sequences.offsets, most_rows):
+    for index in chunks(sequences, CHUNK_VALUES // particles.psi.shape[1]):
         rows = slice(sequences.offsets[index[0]], sequences.offsets[index[-1] + 1])
         psi, log_weights, noise_std = (part[index] for part in particles[:3])
         run = start_run(np.swapaxes(psi, 1, 2), *particles[3:])
@@ -154,11 +153,12 @@ def forecast_rows(
     return join_forecasts(parts)
 
 
-def _chunks(offsets: np.ndarray, most_rows: int) -> list:
-    """Consecutive runs of sequences with at most `most_rows` rows, or one sequence."""
-    parts, first = [], 0
+def chunks(sequences: PackedSequences, most: int) -> list:
+    """Consecutive runs of sequences with at most so many outputs of rows, or one sequence."""
+    parts, first, offsets = [], 0, sequences.offsets
     while first < len(offsets) - 1:
-        fits = int(np.searchsorted(offsets, offsets[first] + most_rows, side="right")) - 1
+        end = offsets[first] + most // sequences.outputs.shape[1]
+        fits = int(np.searchsorted(offsets, end, side="right")) - 1
         last = max(fits, first + 1)
         parts.append(np.arange(first, last))
         first = last

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.special import chdtri
 
 from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn.inference._coordinates import straight_way
 from mtds_sklearn.inference._disturbance import with_gap_weights
-from mtds_sklearn.inference._target import particle_transitions
-from mtds_sklearn.kernels import _particles
+from mtds_sklearn.kernels import _points
 from mtds_sklearn.model._likelihood import MOST_SQUARED, evaluations
 from mtds_sklearn.model._task_map import Family
 
@@ -31,15 +31,14 @@ def with_levels(psi: np.ndarray, sequences: PackedSequences, family: Family) -> 
     if np.isinf(family.noise_dof):
         return psi
     sequences = with_gap_weights(sequences, family)
-    chart, run = family.chart, evaluations(sequences)
-    psi = np.ascontiguousarray(psi)
-    squared = np.empty((len(psi), chart.shape.n_outputs, psi.shape[2]))
-    _particles.squared_residuals(
-        particle_transitions(psi, chart.shape), psi, run.first_row, run.n_rows, run.data,
-        tuple(chart.shape), chart.gain, squared,
+    chart, run, n_natural = family.chart, evaluations(sequences), psi.shape[1]
+    total = np.empty((len(psi), psi.shape[2]))
+    way = straight_way(np.eye(n_natural), np.zeros(n_natural))  # they are their own points
+    _points.point_squares(
+        np.ascontiguousarray(psi), way, (run.first_row, run.n_rows), run.data,
+        family.noise_std**-2.0, tuple(chart.shape), chart.gain, total, np.empty_like(total),
     )  # fmt: skip
-    squared = np.fmin(squared, MOST_SQUARED)
-    total = np.einsum("eos,o->es", squared, family.noise_std**-2.0)
+    total = np.fmin(total, MOST_SQUARED)
     return draw_levels(psi, total, run.n_observed.sum(axis=1), family.noise_dof)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn.kernels import _particles
+from mtds_sklearn.kernels import _proposals
 
 DEGREES_OF_FREEDOM = 8
 # Pseudo-observations by which a component's first mean counts in a fit, and, for every dimension,
@@ -88,34 +88,24 @@ def draw(
     """
     v = np.empty((len(mixture.weights), *normal.shape))
     v[:] = normal if from_prior is None else from_prior
-    student = normal * scale
     edges = np.cumsum(mixture.weights, axis=1)
-    for points, starts, means, factors in zip(
-        v, edges[:, :-1] / edges[:, -1:], mixture.means, mixture.factors, strict=True
-    ):
-        ends = np.append(np.searchsorted(component, starts, side="right"), len(component))
-        for mean, factor, first, last in zip(means, factors, ends, ends[1:], strict=False):
-            points[:, first:last] = factor @ student[:, first:last] + mean[:, None]
+    edges /= edges[:, -1:]
+    ends = np.searchsorted(component, edges, side="right")
+    ends[:, -1] = len(component)
+    _proposals.draw_components(ends, mixture.means, mixture.factors, normal * scale, v)
     return v
-
-
-def component_densities(mixture: Mixture, v: np.ndarray) -> np.ndarray:
-    """Student t densities (n_sequences, n_components, n_points) of all components at all points."""
-    k, nu = v.shape[1], DEGREES_OF_FREEDOM
-    log_det = np.sum(np.log(np.einsum("njaa->nja", mixture.factors)), axis=-1)
-    constant = gammaln(0.5 * (nu + k)) - gammaln(0.5 * nu) - 0.5 * k * np.log(nu * np.pi)
-    out = np.empty((len(v), mixture.means.shape[1], v.shape[2]))
-    _particles.component_densities(
-        np.ascontiguousarray(v), mixture.means, np.linalg.inv(mixture.factors),
-        np.exp(constant - log_det), nu, out,
-    )  # fmt: skip
-    return out
 
 
 def density(mixture: Mixture, v: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Densities (n_sequences, n_points) of mixtures at their points; `prior` is p(v)."""
-    parts = mixture.weights[:, None, 1:] @ component_densities(mixture, v)
-    return parts[:, 0] + mixture.weights[:, :1] * prior
+    k, nu = v.shape[1], DEGREES_OF_FREEDOM
+    constant = gammaln(0.5 * (nu + k)) - gammaln(0.5 * nu) - 0.5 * k * np.log(nu * np.pi)
+    out = np.empty((len(v), v.shape[2]))
+    _proposals.mixture_densities(
+        np.ascontiguousarray(v), *mixture, np.ascontiguousarray(prior),
+        (nu, float(np.exp(constant))), out,
+    )  # fmt: skip
+    return out
 
 
 def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
@@ -134,14 +124,15 @@ def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
         Each row sums to 1.
     """
     size = (1.0 / np.sum(weights**2, axis=1))[:, None]
-    moments = np.swapaxes(_monomials(v), 1, 2)
     there = start.weights[:, 1:] > 0.0
+    k, v, weights = v.shape[1], np.ascontiguousarray(v), np.ascontiguousarray(weights)
     shares, first_covs = start.weights[:, 1:], start.factors @ np.swapaxes(start.factors, 2, 3)
-    mixture, strength = start, COV_STRENGTH * v.shape[1]
+    mixture, strength = start, COV_STRENGTH * k
+    sums = np.empty((*shares.shape, 1 + k + k * (k + 1) // 2))
     for _ in range(EM_STEPS):
-        belongs = component_densities(mixture, v) * shares[..., None]
-        belongs *= (weights / np.maximum(belongs.sum(axis=1), 1e-300))[:, None]
-        mass, centre, scatter = _central_moments(belongs @ moments, v.shape[1])
+        parts = (np.ascontiguousarray(shares), mixture.means, mixture.factors)
+        _proposals.component_sums(v, weights, *parts, DEGREES_OF_FREEDOM, sums)
+        mass, centre, scatter = _central_moments(sums, k)
         count = size * mass
         gap = centre - start.means
         pull = MEAN_STRENGTH / (count + MEAN_STRENGTH)
@@ -150,18 +141,6 @@ def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
         shares = (count + SHARE_STRENGTH) * there
         mixture = make_mixture(start.weights[:, 0], shares, centre - pull[..., None] * gap, covs)
     return mixture
-
-
-def _monomials(v: np.ndarray) -> np.ndarray:
-    """1, v and the upper triangle of v v' (n_sequences, 1 + k + k (k + 1) / 2, n_points)."""
-    n, k, n_points = v.shape
-    out = np.empty((n, 1 + k + k * (k + 1) // 2, n_points))
-    out[:, 0], out[:, 1 : k + 1] = 1.0, v
-    first = k + 1
-    for i in range(k):
-        np.multiply(v[:, i : i + 1], v[:, i:], out=out[:, first : first + k - i])
-        first += k - i
-    return out
 
 
 def _central_moments(sums: np.ndarray, k: int) -> tuple:

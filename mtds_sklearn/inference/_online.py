@@ -53,16 +53,17 @@ def start_online(sequences: PackedSequences, family: Family, draws: Draws, near=
     `near` as in `infer`.
     """
     posterior = infer(sequences, family, draws, near)
-    out = []
-    for i in range(len(sequences.labels)):
-        history = select_sequences(sequences, [i])
-        psi = particle_parameters(family, posterior.z[i : i + 1].transpose(0, 2, 1))
-        psi = with_levels(psi, history, family)
-        n_rows = np.diff(history.offsets)
-        _, run = run_through(start_run(psi, family.chart, family.growth), history, skip=n_rows)
-        numbers = (float(posterior.log_evidence[i]), float(posterior.ess[i]))
-        out.append(Online(history, posterior.z[i], posterior.log_weights[i], *numbers, run))
-    return out
+    psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
+    psi, n_rows = with_levels(psi, sequences, family), np.diff(sequences.offsets)
+    _, run = run_through(start_run(psi, family.chart, family.growth), sequences, skip=n_rows)
+    numbers = zip(posterior.log_evidence.tolist(), posterior.ess.tolist(), strict=True)
+    return [
+        Online(
+            select_sequences(sequences, [i]), posterior.z[i], posterior.log_weights[i], *known,
+            Run(*(part[i : i + 1] for part in run[:3]), *run[3:]),
+        )
+        for i, known in enumerate(numbers)
+    ]  # fmt: skip
 
 
 def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) -> Online:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, select_sequences
+from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
 from mtds_sklearn.inference._disturbance import gap_weights
-from mtds_sklearn.kernels import _particles
+from mtds_sklearn.kernels import _points
 from mtds_sklearn.model._chart import differentiate_only
 from mtds_sklearn.model._latent_prior import (
     Components,
@@ -21,46 +21,54 @@ from mtds_sklearn.model._latent_prior import (
 from mtds_sklearn.model._lds import (
     Shape,
     is_modal,
-    kind_slices,
     modal_entries,
     transition_matrix,
 )
 from mtds_sklearn.model._likelihood import (
     MOST_SQUARED,
+    Evaluations,
     evaluations,
-    gaussian_log_density,
-    hold,
+    gaussian_density_of,
     level_weights,
     row_work,
-    student_log_density,
+    student_density_of,
     theta_quantities,
 )
-from mtds_sklearn.model._noise import noise_factor
 from mtds_sklearn.model._normal import symmetric
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
 
-# Values (row, output, point) of one sequence that are held at a time where noise grows.
-CHUNK_VALUES = 1_000_000
-
 
 class Target(NamedTuple):
-    """Posteriors of the v of N sequences, up to their evidence."""
+    """Posteriors of the v of N sequences, up to their evidence.
+
+    `run` are the sequences as kernels take them; where noise grows, without the weights that the
+    observed values have for it: points have their own.
+    """
 
     sequences: PackedSequences
     family: Family
     coordinates: Coordinates
+    run: Evaluations
 
 
 def make_target(sequences: PackedSequences, family: Family) -> Target:
-    """Posteriors of the sequences in a family."""
-    return Target(sequences, family, coordinates_of(family))
+    """Posteriors of sequences `with_gap_weights` in a family."""
+    run = _evaluations(sequences, family)
+    return Target(sequences, family, coordinates_of(family), run)
 
 
 def select_target(target: Target, index: np.ndarray) -> Target:
     """Posteriors of some of the sequences."""
     if len(index) == len(target.sequences.labels):
         return target
-    return target._replace(sequences=select_sequences(target.sequences, index))
+    sequences = select_sequences(target.sequences, index)
+    return target._replace(sequences=sequences, run=_evaluations(sequences, target.family))
+
+
+def _evaluations(sequences: PackedSequences, family: Family) -> Evaluations:
+    if family.growth is not None:
+        sequences = sequences._replace(precision=frozen(gap_weights(sequences, family)))
+    return evaluations(sequences)
 
 
 def particle_parameters(family: Family, z: np.ndarray) -> np.ndarray:
@@ -92,70 +100,39 @@ def particle_transitions(psi: np.ndarray, shape: Shape) -> np.ndarray:
 
 def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
     """log p(y_i | v) (n_sequences, n_points) of each sequence at its own points v."""
-    chart = target.family.chart
-    psi = particle_parameters(target.family, latents(target.coordinates, v))
-    run = evaluations(target.sequences)
-    squared = np.empty((len(psi), chart.shape.n_outputs, v.shape[2]))
-    transitions, shape = particle_transitions(psi, chart.shape), tuple(chart.shape)
+    family, n_observed = target.family, target.run.n_observed[:, None]
+    total, level, log_weight = _squares(np.ascontiguousarray(v), target)
+    total = np.fmin(total, MOST_SQUARED)
+    if np.isinf(family.noise_dof):
+        way = target.coordinates.way
+        level = level if way.loadings[-1].any() else way.bias[-1]
+        density = gaussian_density_of(total, n_observed, family.noise_std, level)
+    else:
+        density = student_density_of(total, n_observed, family.noise_std, family.noise_dof)
+    return density + target.run.log_weight[:, None] + log_weight
+
+
+def _squares(v: np.ndarray, target: Target) -> tuple:
+    """Weighted squares in units of the noise, log levels, and half the sum of log (1 / h).
+
+    All (n_sequences, n_points); h is what the noise of a point's own outputs grows by.
+    """
+    family, run, shape = target.family, target.run, (len(v), v.shape[2])
+    total, level, log_weight = np.empty(shape), np.empty(shape), np.zeros(shape)
+    chart, precision = family.chart, family.noise_std**-2.0
+    setting = (run.data, precision, tuple(chart.shape), chart.gain)
 
     def some(part: slice) -> None:
-        rows = (run.first_row[part], run.n_rows[part])
-        _particles.squared_residuals(
-            transitions[part], psi[part], *rows, run.data, shape, chart.gain, squared[part]
-        )
+        rows, found = (run.first_row[part], run.n_rows[part]), (total[part], level[part])
+        points = (v[part], target.coordinates.way, rows)
+        if family.growth is None:
+            _points.point_squares(*points, *setting, *found)
+        else:
+            growth = tuple(family.growth)
+            _points.shrunk_squares(*points, *setting, growth, *found, log_weight[part])
 
-    run_split(some, len(psi), float(run.n_rows.sum()) * v.shape[2] * row_work(chart))
-    log_weight, family = run.log_weight[:, None], target.family
-    if family.growth is not None:
-        squared, log_weight = _squares_with_growth(transitions, psi, target)
-    squared = np.moveaxis(np.fmin(squared, MOST_SQUARED), 1, 2)
-    if np.isinf(family.noise_dof):
-        density = gaussian_log_density(
-            squared, run.n_observed[:, None], family.noise_std, psi[:, -1]
-        )
-    else:
-        density = student_log_density(
-            squared, run.n_observed[:, None], family.noise_std, family.noise_dof
-        )
-    return density + log_weight
-
-
-def _squares_with_growth(transitions: np.ndarray, psi: np.ndarray, target: Target) -> tuple:
-    """Weighted squares (n_sequences, n_outputs, n_points), and half the sum of the log weights.
-
-    Weights are those of the points' own outputs, while `target.sequences` has those of the values.
-    """
-    sequences, family = target.sequences, target.family
-    weights, n_outputs = gap_weights(sequences, family), family.chart.shape.n_outputs
-    squared, log_weight = np.empty((len(psi), n_outputs, psi.shape[2])), np.empty(psi[:, 0].shape)
-    for i, (first, last) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
-        seen = sequences.observed[first:last, :, None]
-        at_once = max(1, CHUNK_VALUES // ((last - first) * n_outputs))
-        for start in range(0, psi.shape[2], at_once):
-            points = slice(start, start + at_once)
-            yhat = _outputs_of(
-                transitions[i : i + 1, :, points], psi[i : i + 1, :, points], i, target
-            )
-            weight = weights[first:last, :, None] / noise_factor(family.growth, yhat)
-            error = sequences.outputs[first:last, :, None] - yhat
-            squared[i, :, points] = np.sum(np.where(seen, weight * error**2, 0.0), axis=0)
-            log_weight[i, points] = 0.5 * np.log(np.where(seen, weight, 1.0)).sum(axis=(0, 1))
-    return squared, log_weight
-
-
-def _outputs_of(transitions: np.ndarray, psi: np.ndarray, i: int, target: Target) -> np.ndarray:
-    """Outputs (n_rows, n_outputs, n_points) of points of sequence i, held within the squares."""
-    sequences, chart = target.sequences, target.family.chart
-    transitions, psi = np.ascontiguousarray(transitions), np.ascontiguousarray(psi)
-    n_rows = np.diff(sequences.offsets[i : i + 2])
-    rows = (sequences.offsets[i : i + 1], n_rows, np.zeros_like(n_rows), np.array([0, n_rows[0]]))
-    yhat = np.empty((n_rows[0], chart.shape.n_outputs, psi.shape[2]))
-    _particles.simulate(
-        transitions, psi, psi[:, kind_slices(chart.shape)["x0"]].copy(), rows,
-        (sequences.inputs, sequences.outputs, sequences.observed), tuple(chart.shape), chart.gain,
-        yhat,
-    )  # fmt: skip
-    return hold(yhat)
+    run_split(some, len(v), float(run.n_rows.sum()) * v.shape[2] * row_work(chart))
+    return total, level, log_weight
 
 
 def log_prior(v: np.ndarray, target: Target) -> np.ndarray:

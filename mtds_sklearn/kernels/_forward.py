@@ -70,7 +70,7 @@ def simulate(psi, first_row, n_rows, start, data, shape, gain, out, end_state):
 
 
 @njit(**LEAF)
-def _sum_squares(W, at, shape, gain, longest, sums):
+def sum_squares(W, at, shape, gain, longest, sums):
     """sums <- sums over the rows of weight (y - yhat)^2."""
     p = shape[2]
     for o in range(p):
@@ -93,7 +93,7 @@ def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, ones)
         begin(W, at, shape)
-        _sum_squares(W, at, shape, gain, longest, at.end)
+        sum_squares(W, at, shape, gain, longest, at.end)
         for h in range(min(LANES, psi.shape[0] - e)):
             for o in range(p):
                 out[e + h, o] = W[LANES * (at.end + o) + h]

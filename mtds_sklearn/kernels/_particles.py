@@ -8,8 +8,6 @@ kernels read its entries, `transition`: of each 2x2 block the diagonal, the uppe
 then the pole of an odd last state; or, if `block` is not 2, all of A row by row.
 """
 
-import math
-
 import numpy as np
 from numba import njit
 
@@ -130,42 +128,6 @@ def _innovate(outputs, weights, row, o, yhat, error, width):
 
 
 @njit(**JIT)
-def squared_residuals(transition, psi, first_row, n_rows, data, shape, gain, out):
-    """out[e, o, s] <- sum of weight (y - yhat)^2 over the rows of sequence e, output o, particle s.
-
-    transition (n_sequences, n_entries, n_particles), psi (n_sequences, n_natural, n_particles),
-    out (n_sequences, p, n_particles).
-    """
-    inputs, outputs, weights = data
-    n, p = shape[0], shape[2]
-    at = _starts(psi.shape[1], shape)
-    A, P, s, x, yhat, error = _workspace(transition.shape[1], psi.shape[1], shape)
-    total = np.empty((p, LANES))
-    for e in range(psi.shape[0]):
-        for h in range(0, psi.shape[2], LANES):
-            width = min(LANES, psi.shape[2] - h)
-            _load(transition, e, 0, transition.shape[1], h, width, A)
-            _load(psi, e, 0, psi.shape[1], h, width, P)
-            _load(psi, e, at[1], n, h, width, s)
-            for o in range(p):
-                for r in range(width):
-                    total[o, r] = 0.0
-            for row in range(first_row[e], first_row[e] + n_rows[e]):
-                _drive(P, at, shape, inputs, row, s, x, width)
-                for o in range(p):
-                    if weights[row, o] > 0.0:
-                        _emit(P, at, shape, o, inputs, row, x, yhat, width)
-                    _innovate(outputs, weights, row, o, yhat, error, width)
-                    w = weights[row, o]
-                    for r in range(width):
-                        total[o, r] += w * error[o, r] * error[o, r]
-                _advance(A, P, at, shape, gain, x, error, s, width)
-            for o in range(p):
-                for r in range(width):
-                    out[e, o, h + r] = total[o, r]
-
-
-@njit(**JIT)
 def simulate(transition, psi, state, rows, data, shape, gain, out):
     """out[row, o, s] <- predicted output o of particle s, one sequence after the other.
 
@@ -201,55 +163,3 @@ def simulate(transition, psi, state, rows, data, shape, gain, out):
             for i in range(n):
                 for r in range(width):
                     state[e, i, h + r] = s[i, r]
-
-
-@njit(**LEAF)
-def _squared_distance(points, inverse, mean, width, acc, out):
-    """out <- |inverse (point - mean)|^2; inverse is lower triangular."""
-    for r in range(width):
-        out[r] = 0.0
-    for a in range(mean.shape[0]):
-        shift = 0.0
-        for b in range(a + 1):
-            shift += inverse[a, b] * mean[b]
-        for r in range(width):
-            acc[r] = -shift
-        for b in range(a + 1):
-            f = inverse[a, b]
-            for r in range(width):
-                acc[r] += f * points[b, r]
-        for r in range(width):
-            out[r] += acc[r] * acc[r]
-
-
-@njit(**JIT)
-def component_densities(points, means, inverses, constants, degrees, out):
-    """out[e, j, s] <- constants[e, j] (1 + d / degrees)^(-(degrees + k) / 2), Student t densities.
-
-    d = |inverses[e, j] (points[e, :, s] - means[e, j])|^2 with lower triangular inverses; `degrees`
-    is an integer, so that the power takes multiplications and at most a square root.
-    """
-    k = points.shape[1]
-    whole, half = divmod(degrees + k, 2)
-    here, base = np.empty((k, LANES)), np.empty(LANES)
-    power, acc = np.empty(LANES), np.empty(LANES)
-    for e in range(points.shape[0]):
-        for h in range(0, points.shape[2], LANES):
-            width = min(LANES, points.shape[2] - h)
-            _load(points, e, 0, k, h, width, here)
-            for j in range(means.shape[1]):
-                _squared_distance(here, inverses[e, j], means[e, j], width, acc, base)
-                c = constants[e, j]
-                for r in range(width):
-                    base[r] = 1.0 / (1.0 + base[r] / degrees)
-                    power[r] = c * math.sqrt(base[r]) if half == 1 else c
-                exponent = whole
-                while exponent > 0:
-                    if exponent % 2 == 1:
-                        for r in range(width):
-                            power[r] *= base[r]
-                    for r in range(width):
-                        base[r] *= base[r]
-                    exponent //= 2
-                for r in range(width):
-                    out[e, j, h + r] = power[r]

@@ -99,10 +99,19 @@ def gaussian_log_density(
     log_level : ndarray of shape (...) or float
         Log noise level of each sequence.
     """
-    log_std = np.log(noise_std) + np.expand_dims(log_level, -1)
-    return -0.5 * np.sum(
-        squared * np.exp(-2.0 * log_std) + n_observed * (LOG_2PI + 2.0 * log_std), axis=-1
-    )
+    return gaussian_density_of(squared @ noise_std**-2.0, n_observed, noise_std, log_level)
+
+
+def gaussian_density_of(
+    total: np.ndarray,
+    n_observed: np.ndarray,
+    noise_std: np.ndarray,
+    log_level: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """As `gaussian_log_density` of sums (...) over all outputs, in units of noise_std."""
+    constant = n_observed @ (LOG_2PI + 2.0 * np.log(noise_std))
+    n = 2.0 * np.sum(n_observed, axis=-1)
+    return -0.5 * (total * np.exp(-2.0 * log_level) + constant + n * log_level)
 
 
 def student_log_density(
@@ -112,9 +121,15 @@ def student_log_density(
 
     `dof` is nu of its prior, s^2 ~ inverse gamma(nu / 2, nu / 2); inf leaves the level at 1.
     """
+    return student_density_of(squared @ noise_std**-2.0, n_observed, noise_std, dof)
+
+
+def student_density_of(
+    total: np.ndarray, n_observed: np.ndarray, noise_std: np.ndarray, dof: float
+) -> np.ndarray:
+    """As `student_log_density` of sums (...) over all outputs, in units of noise_std."""
     if np.isinf(dof):
-        return gaussian_log_density(squared, n_observed, noise_std)
-    total = np.sum(squared / noise_std**2, axis=-1)
+        return gaussian_density_of(total, n_observed, noise_std)
     n = np.sum(n_observed, axis=-1)
     return (
         gammaln(0.5 * (dof + n)) - gammaln(0.5 * dof) - 0.5 * n * np.log(dof * np.pi)

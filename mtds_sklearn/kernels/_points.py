@@ -1,0 +1,172 @@
+"""Many points of each posterior, compiled by numba: what the data say of them.
+
+Points v of one sequence stand side by side, (n_sequences, k, n_points), and eight of them are
+worked on together, one in each lane; W, `at`, rows in lanes, natural vectors, `shape`, `data` and
+`gain` are those of `_recursion`. A point becomes a natural vector by `way` = (tables, bent,
+farthest, loadings, bias):
+
+    psi = loadings r + bias,      r_i = v_i, or if bent[i] the value at v_i of tables[i],
+
+which holds values at equally spaced nodes from -farthest to farthest, and is linear between them.
+"""
+
+import math
+
+from numba import njit
+
+from mtds_sklearn.kernels._forward import sum_squares
+from mtds_sklearn.kernels._lanes import (
+    INLINE,
+    JIT,
+    LANES,
+    LEAF,
+    add,
+    choose,
+    fill,
+    load,
+    load_number,
+    store,
+)
+from mtds_sklearn.kernels._recursion import (
+    advance,
+    begin,
+    drive,
+    layout,
+    load_rows,
+    longest_of,
+    room,
+    weighted_residual,
+)
+
+# Of weights that shrink as the noise grows, so many are multiplied before a logarithm is taken of
+# them, and none counts for less: outputs that have run away would leave zero.
+FACTORS, LEAST_WEIGHT = 4, 1e-60
+
+
+@njit(**LEAF)
+def load_points(W, to, v, e, h):
+    """Points h to h + 7 of sequence e to W[to ..], or as many as there are and the last again."""
+    for i in range(v.shape[1]):
+        for lane in range(LANES):
+            W[LANES * (to + i) + lane] = v[e, i, min(h + lane, v.shape[2] - 1)]
+
+
+@njit(**LEAF)
+def _look_up(W, to, table, farthest):
+    """W[to] <- values of the table at W[to]."""
+    last = table.shape[0] - 1
+    for lane in range(LANES):
+        x = W[LANES * to + lane]
+        x = min(x, farthest) if x > -farthest else -farthest
+        place = (x + farthest) * (last / (2.0 * farthest))
+        node = min(int(place), last - 1)
+        share = place - node
+        W[LANES * to + lane] = (1.0 - share) * table[node] + share * table[node + 1]
+
+
+@njit(**LEAF)
+def _natural_vectors(W, at, to, way):
+    """psi <- of the points at W[to ..], which become r."""
+    tables, bent, farthest, loadings, bias = way
+    for i in range(bent.shape[0]):
+        if bent[i]:
+            _look_up(W, to + i, tables[i], farthest)
+    for row in range(bias.shape[0]):
+        acc = load_number(bias, row)
+        for i in range(bent.shape[0]):
+            slope = loadings[row, i]
+            if slope != 0.0:
+                acc = acc + slope * load(W, to + i)
+        store(W, at.psi + row, acc)
+
+
+@njit(**INLINE)
+def hand_out(W, place, out, h):
+    """out[h ..] <- the lanes of W[place], as far as there are points."""
+    for lane in range(min(LANES, out.shape[0] - h)):
+        out[h + lane] = W[LANES * place + lane]
+
+
+@njit(**JIT)
+def point_squares(v, way, rows, data, precision, shape, gain, total, level):
+    """What the density of the data takes from every point.
+
+    rows = (first_row, n_rows), (n_sequences,) each; precision (p,) of the noise of the outputs.
+    total (n_sequences, n_points) <- sum over rows and outputs of precision weight (y - yhat)^2;
+    level (n_sequences, n_points) <- the last natural entry.
+    """
+    first_row, n_rows = rows
+    at = layout(shape, longest_of(n_rows), False)
+    points = at.end + shape[2]
+    W = room(points + v.shape[1])
+    for e in range(v.shape[0]):
+        load_rows(W, at, data, first_row[e], n_rows[e], precision, 0, LANES)
+        for h in range(0, v.shape[2], LANES):
+            load_points(W, points, v, e, h)
+            _natural_vectors(W, at, points, way)
+            begin(W, at, shape)
+            sum_squares(W, at, shape, gain, n_rows[e], at.end)
+            for o in range(1, shape[2]):
+                add(W, at.end, load(W, at.end + o))
+            hand_out(W, at.end, total[e], h)
+            hand_out(W, at.level, level[e], h)
+
+
+@njit(**LEAF)
+def _take_logarithms(W, products, logs):
+    """logs <- logs + log products, and products <- 1."""
+    for lane in range(LANES):
+        W[LANES * logs + lane] += math.log(W[LANES * products + lane])
+        W[LANES * products + lane] = 1.0
+
+
+@njit(**LEAF)
+def _sum_shrunk_squares(W, at, shape, gain, n_rows, growth, total):
+    """W[total] <- weighted squares, the next place <- logarithms of weights; then comes room."""
+    zero, unit, size = growth
+    p = shape[2]
+    logs, products, factors = total + 1, total + 2, 0
+    store(W, total, 0.0)
+    store(W, logs, 0.0)
+    store(W, products, 1.0)
+    for t in range(n_rows):
+        drive(W, at, shape, t, at.s, at.x)
+        for o in range(p):
+            residual = weighted_residual(W, at, shape, gain, o, t)
+            if W[LANES * (at.root + t * p + o)] == 0.0:
+                continue
+            far = (load(W, at.yhat + o) - zero[o]) * (1.0 / unit[o])
+            weight = size[o] / (far * far + 1.0)
+            weight = choose(weight - LEAST_WEIGHT, weight, fill(LEAST_WEIGHT))
+            add(W, total, weight * residual * residual)
+            store(W, products, load(W, products) * weight)
+            factors += 1
+            if factors % FACTORS == 0:
+                _take_logarithms(W, products, logs)
+        advance(W, at, shape, gain, at.x, at.s)
+    _take_logarithms(W, products, logs)
+
+
+@njit(**JIT)
+def shrunk_squares(v, way, rows, data, precision, shape, gain, growth, total, level, log_weight):
+    """As `point_squares` where noise grows with the outputs, of every point with its own.
+
+    Every square is divided by h(yhat) = (1 + ((yhat - zero) / unit)^2) / size, with growth = (zero,
+    unit, size), (p,) each. log_weight (n_sequences, n_points) <- half of the sum of log (1 / h)
+    over what is observed.
+    """
+    first_row, n_rows = rows
+    at = layout(shape, longest_of(n_rows), False)
+    points = at.end + 3
+    W = room(points + v.shape[1])
+    for e in range(v.shape[0]):
+        load_rows(W, at, data, first_row[e], n_rows[e], precision, 0, LANES)
+        for h in range(0, v.shape[2], LANES):
+            load_points(W, points, v, e, h)
+            _natural_vectors(W, at, points, way)
+            begin(W, at, shape)
+            _sum_shrunk_squares(W, at, shape, gain, n_rows[e], growth, at.end)
+            store(W, at.end + 1, 0.5 * load(W, at.end + 1))
+            hand_out(W, at.end, total[e], h)
+            hand_out(W, at.level, level[e], h)
+            hand_out(W, at.end + 1, log_weight[e], h)
