@@ -34,7 +34,7 @@ from mtds_sklearn.model._likelihood import (
     student_density_of,
     theta_quantities,
 )
-from mtds_sklearn.model._normal import symmetric
+from mtds_sklearn.model._normal import in_directions
 from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
 
 
@@ -163,12 +163,11 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     parts = theta_quantities(natural_parameters(family, z), run, chart, family.noise_std)
     level = level_weights(parts.squared, run.n_observed, family.noise_std, family.noise_dof)
     jacobian = loadings[chart.active] @ coordinates.axes[:, :k]
-    normal = symmetric(parts.normal, chart)
     slope = np.moveaxis(slopes(coordinates, v), 1, 2)
     gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope
     pull, stiffness = _prior_quadratics(v, target.coordinates.components)
     gradient += pull
-    curvature = level[:, None, None] * (jacobian.T @ normal @ jacobian)
+    curvature = level[:, None, None] * in_directions(parts.normal, chart, jacobian)
     curvature = curvature.reshape(n, n_points, k, k)
     return gradient, curvature * slope[..., :, None] * slope[..., None, :] + stiffness
 

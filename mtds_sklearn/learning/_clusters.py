@@ -95,15 +95,18 @@ def implied_quadratics(
 
 def quadratics_at(at: np.ndarray, target: Target, weights: np.ndarray) -> Quadratics:
     """Quadratics of the log likelihoods at scores (n_sequences, n_places, n_moving)."""
-    level, gradient = np.empty(at.shape[:2]), np.empty(at.shape)
+    level, gradient = log_likelihoods(_side_by_side(at), target), np.empty(at.shape)
     stiffness = np.empty((*at.shape, at.shape[2]))
     for j in range(at.shape[1]):
-        point = np.ascontiguousarray(at[:, j, :, None])
-        level[:, j] = log_likelihoods(point, target)[:, 0]
-        slope, curvature = local_quadratics(point, target)
+        slope, curvature = local_quadratics(_side_by_side(at[:, j : j + 1]), target)
         gradient[:, j] = slope[:, 0] + at[:, j]
         stiffness[:, j] = curvature[:, 0] - np.eye(at.shape[2])
     return Quadratics(*_expanded(level, gradient, stiffness, at), weights)
+
+
+def _side_by_side(at: np.ndarray) -> np.ndarray:
+    """Scores (n_sequences, n_places, k) as points (n_sequences, k, n_places)."""
+    return np.ascontiguousarray(np.swapaxes(at, 1, 2))
 
 
 def _expanded(level, gradient, stiffness, v) -> tuple:

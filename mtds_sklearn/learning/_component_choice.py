@@ -31,8 +31,9 @@ NUMBERS, FAILURES, SEQUENCES_EACH = (1, 2, 3, 4, 6, 8, 12, 16), 2, 4
 N_FOLDS, FOLD_STEPS = 5, 15
 # Starts, steps of EM after which the best is chosen, and steps of that one.
 N_STARTS, FIRST_STEPS, START_STEPS = 10, 8, 30
-# Rounds in which quadratics are taken where the components say, and steps of EM in each.
-ROUNDS, ROUND_STEPS = 5, 15
+# Rounds in which quadratics are taken where the components say, and steps of EM in each; change of
+# the evidence, in nats, below which a round is the last.
+ROUNDS, ROUND_STEPS, SETTLED = 5, 15, 0.5
 # Numbers that posteriors of mixtures that are learned at once may take.
 MOST_VALUES = 1_000_000
 # Gain of evidence, in standard errors over sequences, from which more components are used.
@@ -72,36 +73,65 @@ def fit_components(
     if components is None:
         return None
     if look_again is not None:
-        at = belongings(components, quadratics).mean
-        places = Places(at, np.ones(at.shape[:2]), look_again(at))
-        for round_ in range(ROUNDS):
-            places = approach(components, places, look_again) if round_ else places
-            components = run_em(components, places.quadratics, ROUND_STEPS)
-            components, places = without_empty(components, places)
-        quadratics = places.quadratics
+        components, quadratics = _settled(components, quadratics, look_again)
         if not _worth_it(gains_left_out(components, quadratics)):
             return None
     return widened(components, quadratics)
 
 
+def _settled(
+    components: Components,
+    quadratics: Quadratics,
+    look_again: Callable[[np.ndarray], Quadratics],
+) -> tuple:
+    """The components that are left, learned from quadratics where they have the sequences."""
+    at = belongings(components, quadratics).mean
+    places, reached = Places(at, np.ones(at.shape[:2]), look_again(at)), -np.inf
+    for round_ in range(ROUNDS):
+        places = approach(components, places, look_again) if round_ else places
+        components = run_em(components, places.quadratics, ROUND_STEPS)
+        components, places = without_empty(components, places)
+        found = belongings(components, places.quadratics)
+        before, reached = reached, total_log_evidence(found, places.quadratics.weights)
+        if abs(reached - before) < SETTLED:
+            break
+    return components, places.quadratics
+
+
 def best_number(quadratics: Quadratics) -> Components | None:
     """The number whose components say more of sequences left out than any smaller number's."""
     best, most, failures = None, np.zeros(len(quadratics.weights)), 0
+    promised = 0.0
     for n in NUMBERS:
         if SEQUENCES_EACH * n > len(most) or failures == FAILURES:
             break
         starts = start_components(quadratics, n)
         if starts is None:
             continue
-        first = _likeliest(starts, quadratics)
-        components = run_em(first, quadratics, START_STEPS)
+        components = run_em(_likeliest(starts, quadratics), quadratics, START_STEPS)
         components = some_of(components, holding(components, quadratics.weights))
-        gains = gains_left_out(components, quadratics)
+        promise = promise_of(components, quadratics)
+        gains = gains_left_out(components, quadratics) if promise > promised else most
         if _worth_it(gains - most):
-            best, most, failures = components, gains, 0
+            best, most, promised, failures = components, gains, promise, 0
         else:
             failures += 1
     return best
+
+
+def promise_of(components: Components, quadratics: Quadratics) -> float:
+    """What components add to the evidence of the sequences that they are learned from, less chance.
+
+    By chance alone parameters add half their number to it, and to that of others they add nothing.
+    """
+    (n, k), weights = components.means.shape, quadratics.weights
+    log_evidence = belongings(components, quadratics).log_evidence
+    return weights @ _gains(log_evidence, components.weights[0]) - 0.25 * n * (k + 1) * (k + 2)
+
+
+def _gains(log_evidence: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What components add to the log evidence of every sequence under N(0, I), of that weight."""
+    return log_sum(log_evidence) - (log_evidence[..., 0] - np.log(weight))
 
 
 def _worth_it(gains: np.ndarray) -> bool:
@@ -110,6 +140,8 @@ def _worth_it(gains: np.ndarray) -> bool:
 
 def _likeliest(starts: Components, quadratics: Quadratics) -> Components:
     """The start of most evidence after a few steps, of those that `starts` has along an axis."""
+    if len(starts.weights) == 1:
+        return Components(*(part[0] for part in starts))
     tried, evidence = [], []
     for part in _at_once(starts, quadratics):
         tried.append(run_em(part, quadratics, FIRST_STEPS))
@@ -181,8 +213,7 @@ def gains_left_out(components: Components, quadratics: Quadratics) -> np.ndarray
         kept = quadratics._replace(weights=quadratics.weights * (fold != folds[:, None]))
         learned = run_em(part, kept, FOLD_STEPS)
         log_evidence = belongings(learned, quadratics).log_evidence
-        alone = log_evidence[..., 0] - np.log(learned.weights[:, :1])
-        gained = quadratics.weights * (log_sum(log_evidence) - alone)
+        gained = quadratics.weights * _gains(log_evidence, learned.weights[:, :1])
         for f, row in zip(folds, gained, strict=True):
             gains[fold == f] = row[fold == f]
         first += len(folds)

@@ -82,28 +82,30 @@ def belongings(components: Components, quadratics: Quadratics) -> Belongings:
     inverse = np.linalg.inv(factors)
     precisions = np.swapaxes(inverse, -1, -2) @ inverse
     pulls = np.einsum("...jab,...jb->...ja", precisions, means)
-    precision = precisions[..., None, :, :, :] + quadratics.stiffness
+    cov, log_det = _inverse_and_log_det_of_sum(precisions[..., None, :, :, :], quadratics.stiffness)
     pull = pulls[..., None, :, :] + quadratics.pull
-    # Where a sequence is known to ten digits in one direction, rounding must not hide the others.
-    size = np.trace(precision, axis1=-2, axis2=-1)[..., None, None]
-    precision = precision + ROUNDING * size * np.eye(k)
-    cov, log_det = _inverse_and_log_det(precision)
     mean = np.einsum("...ab,...b->...a", cov, pull)
     own = np.sum(means * pulls, axis=-1) + 2.0 * np.log(np.abs(np.linalg.det(factors)))
-    fit = np.sum(mean * pull, axis=-1) - log_det - own[..., None, :]
+    fit = np.einsum("...a,...a->...", mean, pull) - log_det - own[..., None, :]
     log_evidence = np.log(components.weights)[..., None, :] + quadratics.level + 0.5 * fit
     return Belongings(log_evidence, mean, cov)
 
 
-def _inverse_and_log_det(matrices: np.ndarray) -> tuple:
-    """Inverses of positive definite matrices (.., k, k), and the logarithms of determinants (..).
+def _inverse_and_log_det_of_sum(first: np.ndarray, second: np.ndarray) -> tuple:
+    """Inverses of sums (.., k, k) that are positive definite, and logarithms of determinants (..).
 
     Gauss-Jordan without pivoting on all of them side by side: LAPACK, called for one small matrix
     after the other, takes several times as long.
     """
-    work = np.moveaxis(matrices, (-2, -1), (0, 1)).copy()
+    *lead, k, _ = np.broadcast_shapes(first.shape, second.shape)
+    work = np.empty((k, k, *lead))
+    result = np.moveaxis(work, (0, 1), (-2, -1))
+    np.add(first, second, out=result)
+    # Where a sequence is known to ten digits in one direction, rounding must not hide the others.
+    diagonal = np.arange(k)
+    work[diagonal, diagonal] += ROUNDING * work[diagonal, diagonal].sum(axis=0)
     log_det = np.zeros(work.shape[2:])
-    for q in range(len(work)):
+    for q in range(k):
         pivot = work[q, q].copy()
         log_det += np.log(pivot)
         work[q, q] = 1.0
@@ -112,7 +114,7 @@ def _inverse_and_log_det(matrices: np.ndarray) -> tuple:
         factors[q] = 0.0
         work[:q, q] = work[q + 1 :, q] = 0.0
         work -= factors[:, None] * work[q]
-    return np.moveaxis(work, (0, 1), (-2, -1)), log_det
+    return result, log_det
 
 
 def em_step(components: Components, found: Belongings, weights: np.ndarray) -> Components:
@@ -145,21 +147,23 @@ def run_em(components: Components, quadratics: Quadratics, n_steps: int) -> Comp
     """So many steps, each as long as the evidence rises by it; of many mixtures at once, too."""
     weights, length = quadratics.weights, np.ones(components.weights.shape[:-1])
     here = belongings(components, quadratics)
+    evidence = total_log_evidence(here, weights)
     for _ in range(n_steps):
         step = em_step(components, here, weights)
         if step.means.shape[-2] == 0:
             return step
         longer = step._replace(factors=_beyond(components.factors, step.factors, length))
         there = belongings(longer, quadratics)
-        rises = total_log_evidence(there, weights) > total_log_evidence(here, weights)
-        short = (length > 1.0) & ~rises
+        reached = total_log_evidence(there, weights)
+        short = (length > 1.0) & ~(reached > evidence)
         if np.any(short):
             longer.factors[short] = step.factors[short]
             again = belongings(Components(*(part[short] for part in step)), quadratics)
             for part, new in zip(there, again, strict=True):
                 part[short] = new
+            reached = total_log_evidence(there, weights)
         length = np.minimum(LENGTHEN * np.where(short, 1.0, length), LONGEST)
-        components, here = longer, there
+        components, here, evidence = longer, there, reached
     return components
 
 

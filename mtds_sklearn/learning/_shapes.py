@@ -19,12 +19,15 @@ For the location and scale of a normal this is Student's t; here the average is 
 samples of the shape.
 """
 
+from functools import cache
+
 import numpy as np
 from scipy.integrate import cumulative_trapezoid
 from scipy.special import gammaln, ndtri
 from scipy.stats import chi2
 from scipy.stats.qmc import Sobol
 
+from mtds_sklearn._sequences import frozen
 from mtds_sklearn.model._latent_prior import FARTHEST, NODES, log_normal_density
 
 FLOOR = 0.05
@@ -34,8 +37,10 @@ QUADRATURE_NODES = 5
 DIFFERENCE, NEWTON_STEPS, HALVINGS = 0.05, 30, 12
 # Importance sampling of shapes around it: draws of a round, and rounds.
 N_DRAWS, N_ROUNDS, DEGREES_OF_FREEDOM = 256, 2, 6
-# Values of densities that are held at once.
-MOST_VALUES = 100_000
+# Values of densities that are held at once: few enough for the processor's cache.
+MOST_VALUES = 30_000
+# Logarithm of the smallest density, as far as arithmetic is fast.
+MOST_DECAY = 700.0
 # Draws of less than this share of the weight are left out of the average.
 LEAST_WEIGHT = 1e-4
 # Where the averaged density is computed: r = +-FARTHEST_R at most, closer together near zero.
@@ -54,10 +59,14 @@ def _two_piece(r: np.ndarray, shape: np.ndarray) -> np.ndarray:
     location, log_left, log_right, log_power = np.moveaxis(shape, -1, 0)
     left, right = np.sqrt(2.0) * np.exp(log_left), np.sqrt(2.0) * np.exp(log_right)
     power = 2.0 * np.exp(log_power)
-    u = np.where(r < location, (location - r) / left, (r - location) / right)
+    away = r - location
+    out = away / right
+    np.maximum(out, np.divide(away, -left, out=away), out=out)  # one of them is positive
     # Far out the power overflows; there only the floor is left.
     with np.errstate(over="ignore"):
-        return -(u**power) - np.log(left + right) - gammaln(1.0 + 1.0 / power)
+        np.power(out, power, out=out)
+    np.minimum(out, MOST_DECAY, out=out)
+    return np.subtract(-np.log(left + right) - gammaln(1.0 + 1.0 / power), out, out=out)
 
 
 def predictive_quantiles(
@@ -77,8 +86,18 @@ def predictive_quantiles(
     shapes, probabilities = likely_shapes(mean, std, weights)
     grid = FARTHEST_R * np.sinh(np.linspace(-4.0, 4.0, N_GRID)) / np.sinh(4.0)
     kept = probabilities > LEAST_WEIGHT
-    density = probabilities[kept] @ shape_density(grid, shapes[kept, None])
+    shapes, probabilities = shapes[kept], probabilities[kept]
+    density = sum(
+        probabilities[some] @ shape_density(grid, shapes[some, None])
+        for some in _parts(len(shapes), N_GRID)
+    )
     return stretch * quantiles_of(grid, density)
+
+
+def _parts(n_shapes: int, size: int) -> list[slice]:
+    """Which shapes are worked on together, each with so many values."""
+    at_once = max(1, MOST_VALUES // size)
+    return [slice(first, first + at_once) for first in range(0, n_shapes, at_once)]
 
 
 def likely_shapes(mean: np.ndarray, std: np.ndarray, weights: np.ndarray | None = None) -> tuple:
@@ -93,12 +112,8 @@ def likely_shapes(mean: np.ndarray, std: np.ndarray, weights: np.ndarray | None 
         log_likelihood = np.log(FLOOR + (1.0 - FLOOR) * ratio) @ weights
         return log_likelihood - 0.5 * np.sum(shapes**2, axis=1)
 
-    at_once = max(1, MOST_VALUES // r.size)
-
     def log_posterior(shapes):
-        return np.concatenate(
-            [some(shapes[i : i + at_once]) for i in range(0, len(shapes), at_once)]
-        )
+        return np.concatenate([some(shapes[part]) for part in _parts(len(shapes), r.size)])
 
     return _sample(log_posterior, *_mode(log_posterior))
 
@@ -142,11 +157,7 @@ def _derivatives(function, x: np.ndarray) -> tuple:
 
 def _sample(log_posterior, centre: np.ndarray, cov: np.ndarray) -> tuple:
     """Student t draws and their weights; the moments of one round shape the next."""
-    uniform = np.clip(Sobol(5, rng=np.random.default_rng(0)).random(N_DRAWS), 1e-9, 1.0 - 1e-9)
-    scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(uniform[:, 4], DEGREES_OF_FREEDOM))
-    t = ndtri(uniform[:, :4]) * scale[:, None]
-    half = 0.5 * (DEGREES_OF_FREEDOM + 4)
-    log_proposal = -half * np.log1p(np.sum(t**2, axis=1) / DEGREES_OF_FREEDOM)
+    t, log_proposal = _student_draws()
     for _ in range(N_ROUNDS):
         # No direction has no width, or is much wider than under the prior.
         variance, axes = np.linalg.eigh(cov)
@@ -157,6 +168,16 @@ def _sample(log_posterior, centre: np.ndarray, cov: np.ndarray) -> tuple:
         centre = weights @ shapes
         cov = (shapes - centre).T @ (weights[:, None] * (shapes - centre))
     return shapes, weights
+
+
+@cache
+def _student_draws() -> tuple[np.ndarray, np.ndarray]:
+    """Quasi-random Student t draws (N_DRAWS, 4), and their log density but for a constant."""
+    uniform = np.clip(Sobol(5, rng=np.random.default_rng(0)).random(N_DRAWS), 1e-9, 1.0 - 1e-9)
+    scale = np.sqrt(DEGREES_OF_FREEDOM / chi2.ppf(uniform[:, 4], DEGREES_OF_FREEDOM))
+    t = ndtri(uniform[:, :4]) * scale[:, None]
+    half = 0.5 * (DEGREES_OF_FREEDOM + 4)
+    return frozen(t), frozen(-half * np.log1p(np.sum(t**2, axis=1) / DEGREES_OF_FREEDOM))
 
 
 def quantiles_of(r: np.ndarray, density: np.ndarray) -> np.ndarray:

@@ -30,6 +30,15 @@ def symmetric(normal: np.ndarray, chart: Chart) -> np.ndarray:
     return np.concatenate([normal, zero], axis=-1)[..., where]
 
 
+def in_directions(normal: np.ndarray, chart: Chart, directions: np.ndarray) -> np.ndarray:
+    """d' H d (..., k, k) of matrices H that are stored as (..., n_normal), for d (n_active, k)."""
+    rows, columns = normal_entries(chart)
+    products = directions[rows][:, :, None] * directions[columns][:, None, :]
+    other = np.where((rows == columns)[:, None, None], 0.0, np.swapaxes(products, 1, 2))
+    k = directions.shape[1]
+    return (normal @ (products + other).reshape(-1, k * k)).reshape(*normal.shape[:-1], k, k)
+
+
 @lru_cache(maxsize=REMEMBERED)
 def _entries(active: bytes, shape: Shape, gain: bool) -> tuple[np.ndarray, np.ndarray]:
     active = np.frombuffer(active, dtype=np.int64)
