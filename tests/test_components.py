@@ -10,6 +10,8 @@ from mtds_sklearn.learning._component_choice import (
     approach,
     fit_components,
     gains_left_out,
+    promise_of,
+    start_components,
     without_empty,
 )
 from mtds_sklearn.learning._components import (
@@ -252,6 +254,18 @@ def test_normal_scores_need_no_components(rng, n, k):
     for _ in range(3):
         x = rng.standard_normal((n, k)) + 0.1 * rng.standard_normal((n, k))
         assert fit_components(known_points(x, 0.1)) is None
+
+
+def test_chance_promises_nothing(rng):
+    """In evidence of the sequences that they are learned from, components always add something."""
+    promises = []
+    for _ in range(6):
+        quadratics = known_points(rng.standard_normal((60, 2)), 0.1)
+        starts = start_components(quadratics, 3)
+        components = run_em(Components(*(part[0] for part in starts)), quadratics, 20)
+        promises.append(promise_of(components, quadratics))
+        assert promises[-1] > -0.5 * 3 * 6
+    assert np.mean(promises) < 0.0
 
 
 def test_clusters_are_found_and_say_much_of_sequences_left_out(rng):

@@ -23,7 +23,7 @@ from mtds_sklearn.model._likelihood import (
     squared_residuals,
     theta_quantities,
 )
-from mtds_sklearn.model._normal import normal_entries, symmetric
+from mtds_sklearn.model._normal import in_directions, normal_entries, symmetric
 
 SOME_SHAPES = pytest.mark.parametrize("shape", SHAPES[::3], ids=name_of)
 
@@ -184,6 +184,15 @@ class TestThetaQuantities:
             expected[bounds[3] : bounds[4]] = expected[:, bounds[3] : bounds[4]] = 0.0
         rows, columns = normal_entries(systems.chart._replace(active=active, bounds=bounds))
         np.testing.assert_array_equal(np.nonzero(np.tril(expected)), (rows, columns))
+
+    @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
+    def test_matrices_in_directions_are_products(self, rng, gain):
+        systems = make_systems(rng, Shape(4, 1, 3, 2), gain=gain)
+        chart = systems.chart
+        normal = rng.standard_normal((5, len(normal_entries(chart)[0])))
+        directions = rng.standard_normal((len(chart.active), 2))
+        expected = directions.T @ symmetric(normal, chart) @ directions
+        assert_close(in_directions(normal, chart, directions), expected, 1e-12)
 
     @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])
     def test_the_matrix_is_the_curvature_where_the_fit_is_perfect(self, rng, gain):
