@@ -212,7 +212,8 @@ def test_quadratics_have_the_gradient_of_the_target(rng, name):
     sequences, _ = draw_sequences(rng, family, LENGTHS)
     target = make_target(sequences, family)
     v = rng.standard_normal((len(LENGTHS), 2, 3))
-    gradient, curvature = local_quadratics(v, target)
+    value, gradient, curvature = local_quadratics(v, target)
+    np.testing.assert_allclose(value, log_target(v, target), rtol=1e-10)
     for a, step in enumerate(1e-5 * np.eye(2)[:, :, None]):
         change = (log_target(v + step, target) - log_target(v - step, target)) / 2e-5
         # Tables are linear between their nodes: now and then a step crosses one.
@@ -253,7 +254,7 @@ def test_weighted_points_are_the_posterior(rng, monkeypatch, share):
         cov = (weights[i, :, None] * (posterior.z[i] - mean)).T @ (posterior.z[i] - mean)
         assert (np.abs(cov - exact_cov) / np.outer(sd, sd)).max() < 2.0 * tolerance
     if share is None:
-        assert (1.0 / np.sum(weights**2, axis=1) >= 0.75 * N_DRAWS).all()
+        assert (1.0 / np.sum(weights**2, axis=1) >= _pool.TARGET_SHARE * N_DRAWS).all()
     else:
         assert (1.0 / np.sum(weights**2, axis=1) >= 0.5 * N_DRAWS).all()
         assert weights.max() < 2.1 / N_DRAWS  # half of the chance follows the weights

@@ -1,7 +1,8 @@
 """No loop of Python goes over sequences where numbers are worked out.
 
 Lines of the package that one call of a function runs are counted for few sequences and for
-several copies of the same ones: a loop over sequences runs its lines once for every copy.
+several copies of the same ones: a loop over sequences runs its lines once for every copy. Chunks,
+which keep memory in bounds, are made large enough to hold all.
 """
 
 import sys
@@ -14,6 +15,7 @@ import mtds_sklearn
 from mtds_sklearn import MTLDSRegressor, mask_future
 from mtds_sklearn.datasets import make_oscillators
 from mtds_sklearn.inference import _adaptive_is, _forecast, _horizon
+from mtds_sklearn.learning import _shapes
 
 PACKAGE = str(Path(mtds_sklearn.__file__).parent)
 N_SEQUENCES, N_COPIES, N_STEPS = 4, 8, 12
@@ -123,6 +125,7 @@ def streamed(rows):
     ],
     ids=["plain", "disturbance", "noise levels", "stream", "transform"],
 )
-def test_fits(fit):
+def test_fits(fit, monkeypatch):
+    monkeypatch.setattr(_shapes, "MOST_VALUES", 10**9)
     few, many = (lines_run(lambda n=n: fit(rows_of(n))) for n in (4, 4 * N_COPIES))
     assert loops_over_sequences(few, many) == []

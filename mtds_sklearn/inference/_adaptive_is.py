@@ -25,23 +25,21 @@ from mtds_sklearn.inference._pool import (
     Weighed,
     add_round,
     effective_size,
-    is_good_alone,
     last_or_resampled,
+    log_weights,
     prior_pool,
     select_pool,
+    select_weighed,
     weigh,
 )
 from mtds_sklearn.inference._proposals import first_proposal, next_proposal, select_modes
-from mtds_sklearn.inference._target import Target, make_target, select_target
+from mtds_sklearn.inference._target import Target, make_target, n_posteriors, select_target
 from mtds_sklearn.model._task_map import Family
 
 # Inference ends when the last round is good by itself: a poor one often means that a tail is still
 # to be found. After some rounds it ends as well when so many times the draws of a round are
 # effective together.
 PATIENCE, TARGET_TOGETHER = 6, 1.5
-# So many are wanted together, and so a second good round, unless so many of one are effective that
-# the posterior is nearly what was drawn.
-LEAST_TOGETHER, SHARE_ALONE = 1.25, 0.95
 # Where the first proposals are given, a smaller share says that they missed the posterior.
 LOST_SHARE = 0.05
 LEAST_WEIGHT = 1e-300
@@ -98,7 +96,7 @@ def infer(
 
 
 def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
-    n, n_draws = len(target.sequences.labels), len(draws.points)
+    n, n_draws = n_posteriors(target), len(draws.points)
     out, active = _empty_posterior(n, draws), np.arange(n)
     pool, proposal, modes = prior_pool(target, draws), None, None
     n_rounds = len(draws.scale) - 1
@@ -107,11 +105,11 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
             pool = add_round(pool, proposal, target, draws, round_)
         weighed = weigh(pool, n_draws)
         share = effective_size(weighed.last) / n_draws
-        done = _is_done(pool, weighed, round_, searched=near is None) | (round_ == n_rounds)
-        found = Weighed(*(part[done] for part in weighed))
-        _settle(
-            out, active[done], _summary(select_pool(pool, done), found, target.coordinates, draws)
-        )
+        done = _is_done(weighed, round_) | (round_ == n_rounds)
+        ended = np.flatnonzero(done)
+        if len(ended):
+            known = (select_pool(pool, ended), select_weighed(weighed, ended))
+            _settle(out, active[ended], _summary(*known, target.coordinates, draws))
         lost = ~done & (share < LOST_SHARE)
         if near is not None and round_ == 1 and lost.any():
             anew = select_target(target, np.flatnonzero(lost))
@@ -123,22 +121,21 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
         active, pool, target = active[go], select_pool(pool, go), select_target(target, go)
         modes = select_modes(modes, go)
         if round_ > 0:
-            proposal = next_proposal(pool.v, weighed.log_weights[go], target, modes)
+            proposal = next_proposal(pool.v, log_weights(pool), target, modes)
         elif near is None:
-            proposal, modes = first_proposal(pool.v, weighed.log_weights[go], target)
+            proposal, modes = first_proposal(pool.v, log_weights(pool), target)
         else:
             v = normal_scores(target.coordinates, np.swapaxes(near[0][go], 1, 2))
             proposal = next_proposal(v[:, : pool.v.shape[1]], near[1][go], target, even=True)
     return out
 
 
-def _is_done(pool: Pool, weighed: Weighed, round_: int, searched: bool) -> np.ndarray:
+def _is_done(weighed: Weighed, round_: int) -> np.ndarray:
     """Which posteriors are known well enough, bool (n_sequences,)."""
-    n_draws = weighed.last.shape[1]
-    together = effective_size(weighed.weights) / n_draws
-    enough = (effective_size(weighed.last) >= SHARE_ALONE * n_draws) | (together >= LEAST_TOGETHER)
-    done = (enough | (not searched)) & is_good_alone(pool, weighed)
-    return done | ((together >= TARGET_TOGETHER) & (round_ >= PATIENCE))
+    if round_ < PATIENCE:
+        return weighed.good
+    together = effective_size(weighed.weights) / weighed.last.shape[1]
+    return weighed.good | (together >= TARGET_TOGETHER)
 
 
 def _empty_posterior(n: int, draws: Draws) -> Posterior:

@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtds_sklearn.kernels import _points
 from mtds_sklearn.model._latent_prior import (
     FARTHEST,
-    N_NODES,
     NODES,
     SPACING,
     Components,
     bent_coordinates,
-    look_up,
     place,
     scores_from_normal,
 )
@@ -34,15 +33,16 @@ NEGLIGIBLE = 1e-8
 class Way(NamedTuple):
     """From points to natural parameter vectors, as `kernels/_points.py` takes it.
 
-    psi = loadings r + bias; r_i is v_i, or, where bent, the value of a table at v_i.
+    psi = loadings r + bias; r_i is v_i, or, where bent, the value of a table at v_i. There may be
+    more coordinates than move parameters; these come first.
 
     Attributes
     ----------
-    tables : ndarray of shape (k, N_NODES)
-    bent : ndarray of bool, shape (k,)
+    tables : ndarray of shape (latent_dim, N_NODES)
+    bent : ndarray of bool, shape (latent_dim,)
     farthest : float
         Where the tables end, on both sides of zero.
-    loadings : ndarray of shape (n_natural, k)
+    loadings : ndarray of shape (n_natural, n_moving)
     bias : ndarray of shape (n_natural,)
     """
 
@@ -56,7 +56,7 @@ class Way(NamedTuple):
 def straight_way(loadings: np.ndarray, bias: np.ndarray) -> Way:
     """Nothing is bent."""
     k = loadings.shape[1]
-    return Way(np.empty((k, N_NODES)), np.zeros(k, bool), FARTHEST, loadings, bias)
+    return Way(np.tile(NODES, (k, 1)), np.zeros(k, bool), FARTHEST, loadings, bias)
 
 
 class Coordinates(NamedTuple):
@@ -66,21 +66,21 @@ class Coordinates(NamedTuple):
     ----------
     axes : ndarray of shape (latent_dim, latent_dim)
         Invertible; z = axes @ r.
-    bent : tuple of (int, ndarray of shape (N_NODES,))
-        Each coordinate of r that is not normal under the prior, and its values at the nodes of v.
-    n_moving : int
-        The first so many coordinates move parameters; at least 1.
     way : Way
-        From the coordinates that move parameters to these.
+        From v to r, and from there to natural parameter vectors. Coordinates that are normal under
+        the prior are not bent.
     components : Components or None
         Prior of the coordinates that move parameters; None is N(0, I).
     """
 
     axes: np.ndarray
-    bent: tuple
-    n_moving: int
     way: Way
     components: Components | None = None
+
+    @property
+    def n_moving(self) -> int:
+        """The first so many coordinates move parameters; at least 1."""
+        return self.way.loadings.shape[1]
 
 
 def coordinates_of(family: Family) -> Coordinates:
@@ -92,13 +92,10 @@ def coordinates_of(family: Family) -> Coordinates:
         # A normal prior looks the same from all sides: turn to where the loadings' null space is.
         axes = np.linalg.svd(loadings)[2].T
     order, n_moving = moving_first(loadings @ axes)
-    tables = tuple((i, prior.quantiles[d]) for i, d in enumerate(order) if bent[d])
-    components = _marginal(prior.components, order[:n_moving])
-    way = straight_way(np.ascontiguousarray(loadings @ axes[:, order[:n_moving]]), bias)
-    for i, table in tables:
-        if i < n_moving:
-            way.tables[i], way.bent[i] = table, True
-    return Coordinates(axes[:, order], tables, n_moving, way, components)
+    axes, moving = axes[:, order], order[:n_moving]
+    moved = np.ascontiguousarray(loadings @ axes[:, :n_moving])
+    way = Way(prior.quantiles[order], bent[order], FARTHEST, moved, bias)
+    return Coordinates(axes, way, _marginal(prior.components, moving))
 
 
 def moving_first(loadings: np.ndarray) -> tuple:
@@ -136,26 +133,24 @@ def latents(coordinates: Coordinates, v: np.ndarray) -> np.ndarray:
 
     The last coordinates may be left out, and are zero then.
     """
-    bent = [(i, table) for i, table in coordinates.bent if i < v.shape[1]]
-    r = v.copy() if bent else v
-    for i, table in bent:
-        r[:, i] = look_up(table, v[:, i])
+    way = coordinates.way
+    r = np.empty(v.shape)
+    _points.bend(np.ascontiguousarray(v), (way.tables, way.bent, way.farthest), r)
     return coordinates.axes[:, : v.shape[1]] @ r
 
 
 def normal_scores(coordinates: Coordinates, z: np.ndarray) -> np.ndarray:
     """Inverse of `latents`, no farther from zero than the prior has mass."""
     v = np.linalg.inv(coordinates.axes) @ z
-    for i, table in coordinates.bent:
-        v[:, i] = np.interp(v[:, i], table, NODES)
+    for i in np.flatnonzero(coordinates.way.bent):
+        v[:, i] = np.interp(v[:, i], coordinates.way.tables[i], NODES)
     return np.clip(v, -FARTHEST, FARTHEST)
 
 
-def slopes(coordinates: Coordinates, v: np.ndarray) -> np.ndarray:
-    """dr / dv, coordinate by coordinate, shape of v."""
-    out = np.ones_like(v)
-    for i, table in coordinates.bent:
-        if i < v.shape[1]:
-            node, _ = place(v[:, i])
-            out[:, i] = (table[node + 1] - table[node]) / SPACING
-    return out
+def bend(way: Way, v: np.ndarray) -> tuple:
+    """r and dr / dv (n_sequences, k, n_points) of points v."""
+    node, share = place(v)
+    coordinate, bent = np.arange(v.shape[1])[:, None], way.bent[: v.shape[1], None]
+    low = way.tables[coordinate, node]
+    rise = way.tables[coordinate, node + 1] - low
+    return np.where(bent, low + share * rise, v), np.where(bent, rise / SPACING, 1.0)

@@ -181,13 +181,7 @@ def effective_sample_size(log_weights: np.ndarray) -> np.ndarray:
 def tempered(log_weights: np.ndarray, least: float) -> np.ndarray:
     """Normalised weights w^beta, beta <= 1 the largest with `least` effective draws."""
     log_weights = log_weights - log_weights.max(axis=1, keepdims=True)
-    powers = np.ones(len(log_weights))
-    thin = np.flatnonzero(effective_sample_size(log_weights) < least)
-    low, high = np.full(len(thin), LOG_LEAST_POWER), np.zeros(len(thin))
-    for _ in range(TEMPERING_STEPS if len(thin) else 0):
-        middle = 0.5 * (low + high)
-        good = effective_sample_size(np.exp(middle)[:, None] * log_weights[thin]) >= least
-        low, high = np.where(good, middle, low), np.where(good, high, middle)
-    powers[thin] = np.exp(low)
+    powers = np.empty(len(log_weights))
+    _proposals.tempering_powers(log_weights, least, LOG_LEAST_POWER, TEMPERING_STEPS, powers)
     weights = np.exp(powers[:, None] * log_weights)
     return weights / weights.sum(axis=1, keepdims=True)

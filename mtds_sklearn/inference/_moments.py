@@ -115,12 +115,10 @@ def _error(batches: list, target: Target) -> float:
 
 def _of_still_coordinates(coordinates: Coordinates) -> tuple:
     """Mean (latent_dim,) and covariance that coordinates add whose posterior is their prior."""
-    n_moving, latent_dim = coordinates.n_moving, len(coordinates.axes)
+    n_moving = coordinates.n_moving
     probability = np.exp(log_normal_density(NODES))
     probability /= probability.sum()
-    tables = dict(coordinates.bent)
-    still = np.array([tables.get(i, NODES) for i in range(n_moving, latent_dim)])
-    still = still.reshape(latent_dim - n_moving, len(NODES))
+    still = coordinates.way.tables[n_moving:]
     mean = still @ probability
     variance = (still - mean[:, None]) ** 2 @ probability
     axes = coordinates.axes[:, n_moving:]

@@ -17,12 +17,12 @@ from mtds_sklearn.inference._mixture import (
     select_mixture,
     systematic,
 )
-from mtds_sklearn.inference._target import Target, log_likelihoods, log_prior
+from mtds_sklearn.inference._target import Target, log_likelihoods, log_prior, n_posteriors
 
 # Rounds whose points are used together: the first, the second and the latest.
 WINDOW = 4
 # A last round is good by itself where such a share of its draws is effective, and
-TARGET_SHARE = 0.75
+TARGET_SHARE = 0.6
 # where its proposal misses (draws so many times too seldom) no more than a share of the posterior.
 RARE, MOST_MISSED = 20.0, 2e-4
 
@@ -54,26 +54,30 @@ class Weighed(NamedTuple):
 
     Attributes
     ----------
-    log_weights, weights : ndarray of shape (n_sequences, n_points)
-        By the deterministic mixture; the weights are normalised.
-    mixture : ndarray of shape (n_sequences, n_points)
-        Its density.
+    weights : ndarray of shape (n_sequences, n_points)
+        By the deterministic mixture; normalised.
     last : ndarray of shape (n_sequences, n_draws)
         Weights of the last round by itself, normalised.
     log_evidence : ndarray of shape (n_sequences,)
+    good : ndarray of bool, shape (n_sequences,)
+        Whether the last round can do without the others.
     """
 
-    log_weights: np.ndarray
     weights: np.ndarray
-    mixture: np.ndarray
     last: np.ndarray
     log_evidence: np.ndarray
+    good: np.ndarray
+
+
+def select_weighed(weighed: Weighed, index: np.ndarray) -> Weighed:
+    """What a pool says of some of the posteriors."""
+    return Weighed(*(part[index] for part in weighed))
 
 
 def prior_pool(target: Target, draws: Draws) -> Pool:
     """Draws of the prior, the same for all sequences."""
     points = prior_points(target.coordinates, draws.points.T, draws.component)
-    v = np.repeat(np.ascontiguousarray(points)[None], len(target.sequences.labels), axis=0)
+    v = np.repeat(np.ascontiguousarray(points)[None], n_posteriors(target), axis=0)
     log_p = log_prior(v, target)
     prior = np.exp(log_p)
     return Pool(v, log_likelihoods(v, target) + log_p, prior, (None,), prior[None])
@@ -133,6 +137,8 @@ def _without_third_round(pool: Pool, n_draws: int) -> Pool:
 
 def select_pool(pool: Pool, index: np.ndarray) -> Pool:
     """The pool of some of the sequences."""
+    if len(index) == len(pool.v):
+        return pool
     proposals = tuple(None if q is None else select_mixture(q, index) for q in pool.proposals)
     parts = (pool.v[index], pool.log_target[index], pool.prior[index])
     return Pool(*parts, proposals, pool.densities[:, index])
@@ -141,16 +147,25 @@ def select_pool(pool: Pool, index: np.ndarray) -> Pool:
 def weigh(pool: Pool, n_draws: int) -> Weighed:
     """Weights of all points, by the deterministic mixture of the proposals."""
     mixture = pool.densities.mean(axis=0)
-    log_weights = pool.log_target - np.log(mixture)
-    top = log_weights.max(axis=1, keepdims=True)
-    weights = np.exp(log_weights - top)
+    top = pool.log_target.max(axis=1, keepdims=True)
+    target = np.exp(pool.log_target - top)
+    weights, total = _normalised(target / mixture)
+    last, _ = _normalised(target[:, -n_draws:] / pool.densities[-1, :, -n_draws:])
+    # target / evidence = weights x number of points x mixture.
+    posterior = target * (weights.shape[1] / total)
+    good = _is_good_alone(last, weights, posterior, pool.densities[-1])
+    return Weighed(weights, last, top[:, 0] + np.log(total[:, 0] / weights.shape[1]), good)
+
+
+def _normalised(weights: np.ndarray) -> tuple:
+    """Weights that sum to one, and their sums (n_sequences, 1) before."""
     total = weights.sum(axis=1, keepdims=True)
-    weights /= total
-    log_evidence = top + np.log(total / weights.shape[1])
-    log_last = pool.log_target[:, -n_draws:] - np.log(pool.densities[-1, :, -n_draws:])
-    last = np.exp(log_last - log_last.max(axis=1, keepdims=True))
-    last /= last.sum(axis=1, keepdims=True)
-    return Weighed(log_weights, weights, mixture, last, log_evidence[:, 0])
+    return weights / total, total
+
+
+def log_weights(pool: Pool) -> np.ndarray:
+    """Logarithms (n_sequences, n_points) of the weights that `weigh` normalises."""
+    return pool.log_target - np.log(pool.densities.mean(axis=0))
 
 
 def effective_size(weights: np.ndarray) -> np.ndarray:
@@ -158,21 +173,16 @@ def effective_size(weights: np.ndarray) -> np.ndarray:
     return 1.0 / np.einsum("ns,ns->n", weights, weights)
 
 
-def _missed(pool: Pool, weighed: Weighed) -> np.ndarray:
-    """Share of the posterior, judged by all rounds, that the last proposal hardly draws."""
-    # target / evidence = weights x number of points x mixture.
-    posterior = weighed.weights * weighed.mixture * weighed.weights.shape[1]
-    return np.sum(weighed.weights * (posterior > RARE * pool.densities[-1]), axis=1)
-
-
-def is_good_alone(pool: Pool, weighed: Weighed) -> np.ndarray:
+def _is_good_alone(last, weights, posterior, density) -> np.ndarray:
     """Whether the last round can do without the others, bool (n_sequences,).
 
     Its own weights say how even it is where it drew; what it missed, a mode that earlier rounds
-    found, leaves no trace in them.
+    found, leaves no trace in them. That is the share of the `posterior` (n_sequences, n_points),
+    judged by all rounds, that the last proposal hardly draws; `density` is that of its draws.
     """
-    even = effective_size(weighed.last) >= TARGET_SHARE * weighed.last.shape[1]
-    return even & (_missed(pool, weighed) <= MOST_MISSED)
+    even = effective_size(last) >= TARGET_SHARE * last.shape[1]
+    missed = np.sum(weights * (posterior > RARE * density), axis=1)
+    return even & (missed <= MOST_MISSED)
 
 
 def last_or_resampled(pool: Pool, weighed: Weighed) -> tuple:
@@ -182,7 +192,7 @@ def last_or_resampled(pool: Pool, weighed: Weighed) -> tuple:
     """
     n_draws = weighed.last.shape[1]
     points, weights = pool.v[:, :, -n_draws:].copy(), weighed.last.copy()
-    poor = ~is_good_alone(pool, weighed)
+    poor = ~weighed.good
     if poor.any():
         points[poor], weights[poor] = _resampled(pool.v[poor], weighed.weights[poor], n_draws)
     # Forecasts of a point without weight may be infinite: it stands where the best one is.

@@ -14,7 +14,7 @@ from mtds_sklearn.inference._mixture import (
     tempered,
 )
 from mtds_sklearn.inference._modes import best_starts
-from mtds_sklearn.inference._target import Target, local_quadratics, log_target
+from mtds_sklearn.inference._target import Target, local_quadratics
 from mtds_sklearn.model._latent_prior import Components
 
 # Starts of the climb to the modes: the best points at each temperature, and points of the posterior
@@ -148,14 +148,21 @@ def find_modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -
     curvature = curvature + ROUNDING * size * np.eye(curvature.shape[-1])
     log_mass = value - 0.5 * np.linalg.slogdet(curvature)[1]
     # Modes within one standard deviation of an earlier one are the same.
-    gap = means[:, :, None] - means[:, None]
-    distance = np.einsum("nija,njab,nijb->nij", gap, curvature, gap)
-    distinct = ~np.any(np.tril(distance < 1.0, -1), axis=2)
+    distinct = ~np.any(np.tril(_distances(means, curvature) < 1.0, -1), axis=2)
     log_share = np.maximum(log_mass - log_mass.max(axis=1, keepdims=True), LEAST_LOG_SHARE)
     shares = distinct * np.exp(log_share)
     most = min(int(distinct.sum(axis=1).max()), MOST_MODES)
     rows, best = np.arange(len(shares))[:, None], np.argsort(-shares, axis=1)[:, :most]
     return Modes(means[rows, best], np.linalg.inv(curvature[rows, best]), shares[rows, best])
+
+
+def _distances(means: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+    """(m_i - m_j)' C_j (m_i - m_j) (n_sequences, n_modes, n_modes) of means and curvatures."""
+    n, n_modes, k = means.shape
+    squares = (means[..., :, None] * means[..., None, :]).reshape(n, n_modes, k * k)
+    own = squares @ np.swapaxes(curvature.reshape(n, n_modes, k * k), 1, 2)
+    bent = np.einsum("njab,njb->nja", curvature, means)
+    return own - 2.0 * (means @ np.swapaxes(bent, 1, 2)) + np.sum(means * bent, axis=2)[:, None]
 
 
 def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tuple:
@@ -176,32 +183,33 @@ def _modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -> tu
         centres = target.coordinates.components.means.T
         starts.append(np.repeat(centres[None], len(spread), axis=0))
         damping += [CENTRE_DAMPING] * centres.shape[1]
-    v, value = _climb(np.concatenate(starts, axis=2), target, np.array(damping))
-    return np.moveaxis(v, 1, 2), local_quadratics(v, target)[1], value
+    return _climb(np.concatenate(starts, axis=2), target, np.array(damping))
 
 
 def _climb(v: np.ndarray, target: Target, damping: np.ndarray) -> tuple:
     """Levenberg-Marquardt on the log target from v (n_sequences, k, n_starts).
 
-    The first steps have the given damping (n_starts,).
+    The first steps have the given damping (n_starts,). Returns as `_modes`.
 
     In v, where the prior has no edges: in z a climb would leave its support, and not come back to a
     mode that leans on its end.
     """
-    value, damping = log_target(v, target), np.tile(damping, (len(v), 1))
+    value, gradient, curvature = local_quadratics(v, target)
     low, high = _reach(target.coordinates.components, v.shape[1])
+    damping = np.tile(damping, (len(v), 1))
     for _ in range(CLIMB_STEPS):
-        gradient, curvature = local_quadratics(v, target)
-        diagonal = np.einsum("njaa->nja", curvature)
-        np.einsum("njaa->nja", curvature)[:] += damping[..., None] * diagonal
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        damped = curvature.copy()
+        np.einsum("njaa->nja", damped)[:] *= 1.0 + damping[..., None]
+        step = np.linalg.solve(damped, gradient[..., None])[..., 0]
         moved = np.clip(v + np.moveaxis(step, 1, 2), low, high)
-        new_value = log_target(moved, target)
+        new_value, new_gradient, new_curvature = local_quadratics(moved, target)
         better = new_value > value
         v = np.where(better[:, None], moved, v)
         value = np.where(better, new_value, value)
+        gradient = np.where(better[..., None], new_gradient, gradient)
+        curvature = np.where(better[..., None, None], new_curvature, curvature)
         damping *= np.where(better, 0.2, 8.0)
-    return v, value
+    return np.moveaxis(v, 1, 2), curvature, value
 
 
 def _reach(components: Components | None, k: int) -> tuple:
@@ -244,7 +252,7 @@ def next_proposal(
         extreme = np.take_along_axis(v, farthest[:, None, None], axis=2)
     picks = systematic(weights, fit.n_components)
     at = np.concatenate([np.take_along_axis(v, picks[:, None], axis=2), extreme], axis=2)
-    gradient, curvature = local_quadratics(at, target)
+    _, gradient, curvature = local_quadratics(at, target)
     covs = np.linalg.inv(curvature + np.linalg.inv(WINDOW_WIDTH**2 * cloud)[:, None])
     means = np.swapaxes(at, 1, 2) + np.einsum("njab,njb->nja", covs, gradient)
     shares = np.ones(means.shape[:2])

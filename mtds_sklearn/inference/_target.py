@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, frozen, select_sequences
+from mtds_sklearn._sequences import PackedSequences, frozen
 from mtds_sklearn._threads import run_split
-from mtds_sklearn.inference._coordinates import Coordinates, coordinates_of, latents, slopes
+from mtds_sklearn.inference._coordinates import Coordinates, bend, coordinates_of
 from mtds_sklearn.inference._disturbance import gap_weights
 from mtds_sklearn.kernels import _points
-from mtds_sklearn.model._chart import differentiate_only
+from mtds_sklearn.model._chart import Chart, differentiate_only
 from mtds_sklearn.model._latent_prior import (
     Components,
     component_log_densities,
@@ -31,44 +31,61 @@ from mtds_sklearn.model._likelihood import (
     gaussian_density_of,
     level_weights,
     row_work,
+    select_evaluations,
     student_density_of,
     theta_quantities,
 )
 from mtds_sklearn.model._normal import in_directions
-from mtds_sklearn.model._task_map import Family, natural_map, natural_parameters
+from mtds_sklearn.model._task_map import Family, natural_map
 
 
 class Target(NamedTuple):
     """Posteriors of the v of N sequences, up to their evidence.
 
-    `run` are the sequences as kernels take them; where noise grows, without the weights that the
-    observed values have for it: points have their own.
+    Attributes
+    ----------
+    family : Family
+    coordinates : Coordinates
+    run : Evaluations
+        The sequences; where noise grows, without the weights that observed values have for it:
+        points have their own.
+    weighted : Evaluations
+        The sequences with these weights.
+    chart : Chart
+        For derivatives in those natural entries that v moves.
+    jacobian : ndarray of shape (n_active, k)
+        Derivatives of these entries by the coordinates r that v is bent into.
     """
 
-    sequences: PackedSequences
     family: Family
     coordinates: Coordinates
     run: Evaluations
+    weighted: Evaluations
+    chart: Chart
+    jacobian: np.ndarray
 
 
 def make_target(sequences: PackedSequences, family: Family) -> Target:
     """Posteriors of sequences `with_gap_weights` in a family."""
-    run = _evaluations(sequences, family)
-    return Target(sequences, family, coordinates_of(family), run)
+    coordinates = coordinates_of(family)
+    run = weighted = evaluations(sequences)
+    if family.growth is not None:
+        gaps = frozen(gap_weights(sequences, family))
+        run = evaluations(sequences._replace(precision=gaps))
+    loadings = coordinates.way.loadings
+    chart = differentiate_only(family.chart, np.any(loadings != 0.0, axis=1))
+    return Target(family, coordinates, run, weighted, chart, loadings[chart.active])
 
 
 def select_target(target: Target, index: np.ndarray) -> Target:
     """Posteriors of some of the sequences."""
-    if len(index) == len(target.sequences.labels):
-        return target
-    sequences = select_sequences(target.sequences, index)
-    return target._replace(sequences=sequences, run=_evaluations(sequences, target.family))
+    run, weighted = (select_evaluations(part, index) for part in (target.run, target.weighted))
+    return target._replace(run=run, weighted=weighted)
 
 
-def _evaluations(sequences: PackedSequences, family: Family) -> Evaluations:
-    if family.growth is not None:
-        sequences = sequences._replace(precision=frozen(gap_weights(sequences, family)))
-    return evaluations(sequences)
+def n_posteriors(target: Target) -> int:
+    """Number of sequences."""
+    return len(target.run.n_rows)
 
 
 def particle_parameters(family: Family, z: np.ndarray) -> np.ndarray:
@@ -100,16 +117,19 @@ def particle_transitions(psi: np.ndarray, shape: Shape) -> np.ndarray:
 
 def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
     """log p(y_i | v) (n_sequences, n_points) of each sequence at its own points v."""
-    family, n_observed = target.family, target.run.n_observed[:, None]
     total, level, log_weight = _squares(np.ascontiguousarray(v), target)
-    total = np.fmin(total, MOST_SQUARED)
-    if np.isinf(family.noise_dof):
-        way = target.coordinates.way
-        level = level if way.loadings[-1].any() else way.bias[-1]
-        density = gaussian_density_of(total, n_observed, family.noise_std, level)
-    else:
-        density = student_density_of(total, n_observed, family.noise_std, family.noise_dof)
+    density = _density(total.T, target.run, target, level.T).T
     return density + target.run.log_weight[:, None] + log_weight
+
+
+def _density(total: np.ndarray, run: Evaluations, target: Target, level: np.ndarray) -> np.ndarray:
+    """Log densities (..., n_evaluations) of squares in units of the noise, at log levels."""
+    family, way = target.family, target.coordinates.way
+    total, setting = np.fmin(total, MOST_SQUARED), (run.n_observed, family.noise_std)
+    if not np.isinf(family.noise_dof):
+        return student_density_of(total, *setting, family.noise_dof)
+    level = level if way.loadings[-1].any() else way.bias[-1]
+    return gaussian_density_of(total, *setting, level)
 
 
 def _squares(v: np.ndarray, target: Target) -> tuple:
@@ -146,30 +166,35 @@ def log_target(v: np.ndarray, target: Target) -> np.ndarray:
 
 
 def local_quadratics(v: np.ndarray, target: Target) -> tuple:
-    """Gradient and Gauss-Newton curvature of the log target at a few points v.
+    """The log target at a few points v, its gradient and Gauss-Newton curvature.
+
+    Where noise grows, with that of the observed values.
 
     Returns
     -------
+    value : ndarray of shape (n_sequences, n_points)
     gradient : ndarray of shape (n_sequences, n_points, k)
     curvature : ndarray of shape (n_sequences, n_points, k, k)
         Of minus the log target; positive definite.
     """
     n, k, n_points = v.shape
-    family, coordinates = target.family, target.coordinates
-    z = np.moveaxis(latents(coordinates, v), 1, 2).reshape(n * n_points, -1)
-    run = evaluations(target.sequences, repeats=n_points)
-    loadings = natural_map(family)[0]
-    chart = differentiate_only(family.chart, np.any(loadings != 0.0, axis=1))
-    parts = theta_quantities(natural_parameters(family, z), run, chart, family.noise_std)
-    level = level_weights(parts.squared, run.n_observed, family.noise_std, family.noise_dof)
-    jacobian = loadings[chart.active] @ coordinates.axes[:, :k]
-    slope = np.moveaxis(slopes(coordinates, v), 1, 2)
+    noise_std, noise_dof = target.family.noise_std, target.family.noise_dof
+    r, slope = bend(target.coordinates.way, v)
+    way, run = target.coordinates.way, target.weighted
+    run = select_evaluations(run, np.repeat(np.arange(n), n_points))
+    psi = np.moveaxis(r, 1, 2).reshape(n * n_points, k) @ way.loadings.T + way.bias
+    parts = theta_quantities(psi, run, target.chart, noise_std)
+    value = _density(parts.squared @ noise_std**-2.0, run, target, psi[:, -1]) + run.log_weight
+    level = level_weights(parts.squared, run.n_observed, noise_std, noise_dof)
+    jacobian = target.jacobian
+    slope = np.moveaxis(slope, 1, 2)
     gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope
     pull, stiffness = _prior_quadratics(v, target.coordinates.components)
     gradient += pull
-    curvature = level[:, None, None] * in_directions(parts.normal, chart, jacobian)
+    curvature = level[:, None, None] * in_directions(parts.normal, target.chart, jacobian)
     curvature = curvature.reshape(n, n_points, k, k)
-    return gradient, curvature * slope[..., :, None] * slope[..., None, :] + stiffness
+    value = value.reshape(n, n_points) + log_prior(v, target)
+    return value, gradient, curvature * slope[..., :, None] * slope[..., None, :] + stiffness
 
 
 def _prior_quadratics(v: np.ndarray, components: Components | None) -> tuple:

@@ -51,40 +51,50 @@ def load_points(W, to, v, e, h):
             W[LANES * (to + i) + lane] = v[e, i, min(h + lane, v.shape[2] - 1)]
 
 
-@njit(**LEAF)
-def _look_up(W, to, table, farthest):
-    """W[to] <- values of the table at W[to]."""
-    last = table.shape[0] - 1
-    for lane in range(LANES):
-        x = W[LANES * to + lane]
-        x = min(x, farthest) if x > -farthest else -farthest
-        place = (x + farthest) * (last / (2.0 * farthest))
-        node = min(int(place), last - 1)
-        share = place - node
-        W[LANES * to + lane] = (1.0 - share) * table[node] + share * table[node + 1]
+@njit(**INLINE)
+def _look_up(tables, i, farthest, x):
+    """Value of table i at x, and of its ends beyond them."""
+    last = tables.shape[1] - 1
+    x = min(x, farthest) if x > -farthest else -farthest
+    place = (x + farthest) * (last / (2.0 * farthest))
+    node = min(int(place), last - 1)
+    share = place - node
+    return (1.0 - share) * tables[i, node] + share * tables[i, node + 1]
 
 
 @njit(**LEAF)
 def _natural_vectors(W, at, to, way):
     """psi <- of the points at W[to ..], which become r."""
     tables, bent, farthest, loadings, bias = way
-    for i in range(bent.shape[0]):
+    for i in range(loadings.shape[1]):
         if bent[i]:
-            _look_up(W, to + i, tables[i], farthest)
+            for lane in range(LANES * (to + i), LANES * (to + i + 1)):
+                W[lane] = _look_up(tables, i, farthest, W[lane])
     for row in range(bias.shape[0]):
         acc = load_number(bias, row)
-        for i in range(bent.shape[0]):
+        for i in range(loadings.shape[1]):
             slope = loadings[row, i]
             if slope != 0.0:
                 acc = acc + slope * load(W, to + i)
         store(W, at.psi + row, acc)
 
 
+@njit(**JIT)
+def bend(v, tables, r):
+    """r (n_sequences, k, n_points) <- of the points v; tables are the first three of `way`."""
+    tables, bent, farthest = tables
+    for e in range(v.shape[0]):
+        for i in range(v.shape[1]):
+            for s in range(v.shape[2]):
+                x = v[e, i, s]
+                r[e, i, s] = _look_up(tables, i, farthest, x) if bent[i] else x
+
+
 @njit(**INLINE)
-def hand_out(W, place, out, h):
-    """out[h ..] <- the lanes of W[place], as far as there are points."""
-    for lane in range(min(LANES, out.shape[0] - h)):
-        out[h + lane] = W[LANES * place + lane]
+def hand_out(W, place, out, e, h):
+    """out[e, h ..] <- the lanes of W[place], as far as there are points."""
+    for lane in range(min(LANES, out.shape[1] - h)):
+        out[e, h + lane] = W[LANES * place + lane]
 
 
 @njit(**JIT)
@@ -108,8 +118,8 @@ def point_squares(v, way, rows, data, precision, shape, gain, total, level):
             sum_squares(W, at, shape, gain, n_rows[e], at.end)
             for o in range(1, shape[2]):
                 add(W, at.end, load(W, at.end + o))
-            hand_out(W, at.end, total[e], h)
-            hand_out(W, at.level, level[e], h)
+            hand_out(W, at.end, total, e, h)
+            hand_out(W, at.level, level, e, h)
 
 
 @njit(**LEAF)
@@ -167,6 +177,6 @@ def shrunk_squares(v, way, rows, data, precision, shape, gain, growth, total, le
             begin(W, at, shape)
             _sum_shrunk_squares(W, at, shape, gain, n_rows[e], growth, at.end)
             store(W, at.end + 1, 0.5 * load(W, at.end + 1))
-            hand_out(W, at.end, total[e], h)
-            hand_out(W, at.level, level[e], h)
-            hand_out(W, at.end + 1, log_weight[e], h)
+            hand_out(W, at.end, total, e, h)
+            hand_out(W, at.level, level, e, h)
+            hand_out(W, at.end + 1, log_weight, e, h)

@@ -10,17 +10,19 @@ L. Its density is
 where `degrees` is an integer, so that the power takes multiplications and at most a square root.
 """
 
+import math
+
 import numpy as np
 from numba import njit
 
 from mtds_sklearn.kernels._lanes import (
-    HELPER,
     INLINE,
     JIT,
     LANES,
     LEAF,
     add,
     choose,
+    exp,
     fill,
     load,
     load_number,
@@ -51,46 +53,40 @@ def draw_components(ends, means, factors, student, v):
 
 
 @njit(**LEAF)
-def _whiten(factor, mean, whitening):
-    """whitening <- rows of L^-1 (a lower triangle), each followed by its entry of L^-1 mean.
+def _whiten(factors, means, e, whitenings):
+    """What makes d of the points of sequence e, one component after the other.
 
-    Returns 1 / |L|.
+    Rows of L^-1 (a lower triangle), each followed by minus its entry of L^-1 mean; then 1 / |L|.
     """
-    k, place, volume = mean.shape[0], 0, 1.0
-    for a in range(k):
-        own = 1.0 / factor[a, a]
-        volume *= own
-        # Row a of L^-1 by those above it: L[a, a] L^-1[a, b] = [a = b] - sum_h L[a, h] L^-1[h, b].
-        shift = 0.0
-        for b in range(a + 1):
-            entry = 1.0 if a == b else 0.0
-            for h in range(b, a):
-                entry -= factor[a, h] * whitening[h * (h + 3) // 2 + b]
-            whitening[place + b] = own * entry
-            shift += own * entry * mean[b]
-        whitening[place + a + 1] = shift
-        place += a + 2
-    return volume
-
-
-@njit(**HELPER)
-def _whitenings(means, factors, e):
-    """Of all components of sequence e, (J, k (k + 3) / 2), and 1 / |L| (J,)."""
-    n_components, k = means.shape[1], means.shape[2]
-    whitenings, volumes = np.empty((n_components, k * (k + 3) // 2)), np.empty(n_components)
-    for j in range(n_components):
-        volumes[j] = _whiten(factors[e, j], means[e, j], whitenings[j])
-    return whitenings, volumes
+    k, place = means.shape[2], 0
+    for j in range(means.shape[1]):
+        first, volume = place, 1.0
+        for a in range(k):
+            own = 1.0 / factors[e, j, a, a]
+            volume *= own
+            # L[a, a] L^-1[a, b] = [a = b] - sum_h L[a, h] L^-1[h, b].
+            shift = 0.0
+            for b in range(a + 1):
+                entry = 1.0 if a == b else 0.0
+                for h in range(b, a):
+                    entry -= factors[e, j, a, h] * whitenings[first + h * (h + 3) // 2 + b]
+                whitenings[place + b] = own * entry
+                shift -= own * entry * means[e, j, b]
+            whitenings[place + a + 1] = shift
+            place += a + 2
+        whitenings[place] = volume
+        place += 1
 
 
 @njit(**INLINE)
-def _student(W, points, whitening, k, degrees):
-    """(1 + d^2 / degrees)^(-(degrees + k) / 2) of the points at W[points ..]."""
-    squared, place = fill(0.0), 0
+def _student(W, points, whitenings, j, k, degrees):
+    """Density, but for its constant, of component j at the points at W[points ..]."""
+    size = k * (k + 3) // 2 + 1
+    squared, place = fill(0.0), j * size
     for a in range(k):
-        white = fill(0.0) - load_number(whitening, place + a + 1)
+        white = load_number(whitenings, place + a + 1)
         for b in range(a + 1):
-            white = white + load_number(whitening, place + b) * load(W, points + b)
+            white = white + load_number(whitenings, place + b) * load(W, points + b)
         squared = squared + white * white
         place += a + 2
     base = 1.0 / (squared * (1.0 / degrees) + 1.0)
@@ -101,7 +97,7 @@ def _student(W, points, whitening, k, degrees):
             power = power * base
         base = base * base
         exponent //= 2
-    return power
+    return power * whitenings[place]
 
 
 @njit(**JIT)
@@ -114,14 +110,15 @@ def mixture_densities(v, weights, means, factors, prior, student, out):
     k, n_points = v.shape[1], v.shape[2]
     degrees, constant = student
     W = room(k + 1)
+    whitenings = np.empty(means.shape[1] * (k * (k + 3) // 2 + 1))
     for e in range(v.shape[0]):
-        whitenings, volumes = _whitenings(means, factors, e)
+        _whiten(factors, means, e, whitenings)
         for h in range(0, n_points, LANES):
             load_points(W, 0, v, e, h)
             total = fill(0.0)
             for j in range(means.shape[1]):
-                scale = constant * volumes[j] * weights[e, j + 1]
-                total = total + scale * _student(W, 0, whitenings[j], k, degrees)
+                scale = constant * weights[e, j + 1]
+                total = total + scale * _student(W, 0, whitenings, j, k, degrees)
             store(W, k, total)
             for lane in range(min(LANES, n_points - h)):
                 out[e, h + lane] = weights[e, 0] * prior[e, h + lane] + W[LANES * k + lane]
@@ -160,8 +157,9 @@ def component_sums(v, weights, shares, means, factors, degrees, out):
     weight, monomials, parts = k, k + 1, k + 1 + size
     sums = parts + n_components
     W = room(sums + n_components * size)
+    whitenings = np.empty(n_components * (k * (k + 3) // 2 + 1))
     for e in range(v.shape[0]):
-        whitenings, volumes = _whitenings(means, factors, e)
+        _whiten(factors, means, e, whitenings)
         for i in range(sums, sums + n_components * size):
             store(W, i, 0.0)
         for h in range(0, v.shape[2], LANES):
@@ -172,7 +170,7 @@ def component_sums(v, weights, shares, means, factors, degrees, out):
                 W[LANES * weight + lane] = weights[e, h + lane] if here else 0.0
             total = fill(0.0)
             for j in range(n_components):
-                part = shares[e, j] * volumes[j] * _student(W, 0, whitenings[j], k, degrees)
+                part = shares[e, j] * _student(W, 0, whitenings, j, k, degrees)
                 store(W, parts + j, part)
                 total = total + part
             share = load(W, weight) / choose(total - 1e-300, total, fill(1e-300))
@@ -182,3 +180,46 @@ def component_sums(v, weights, shares, means, factors, degrees, out):
                 out[e, j, q] = 0.0
                 for lane in range(LANES):
                     out[e, j, q] += W[LANES * (sums + j * size + q) + lane]
+
+
+@njit(**LEAF)
+def _effective(W, n_groups, power):
+    """Effective sample size of the weights exp(power W[i]), i < n_groups."""
+    first, second = fill(0.0), fill(0.0)
+    for i in range(n_groups):
+        weight = exp(power * load(W, i))
+        first = first + weight
+        second = second + weight * weight
+    store(W, n_groups, first)
+    store(W, n_groups + 1, second)
+    total, squares = 0.0, 0.0
+    for lane in range(LANES * n_groups, LANES * n_groups + LANES):
+        total += W[lane]
+        squares += W[lane + LANES]
+    return total * total / squares
+
+
+@njit(**JIT)
+def tempering_powers(log_weights, least, lowest, n_steps, powers):
+    """powers[e] <- the largest power <= 1 of the weights that leaves `least` of them effective.
+
+    By bisection of its logarithm, from `lowest` to 0, unless 1 will do. log_weights (n_sequences,
+    n_points), the largest of each sequence 0.
+    """
+    n_points = log_weights.shape[1]
+    n_groups = (n_points + LANES - 1) // LANES
+    W = room(n_groups + 2)
+    for e in range(log_weights.shape[0]):
+        for s in range(LANES * n_groups):
+            W[s] = log_weights[e, s] if s < n_points else -1e300
+        powers[e] = 1.0
+        if _effective(W, n_groups, 1.0) >= least:
+            continue
+        low, high = lowest, 0.0
+        for _ in range(n_steps):
+            middle = 0.5 * (low + high)
+            if _effective(W, n_groups, math.exp(middle)) >= least:
+                low = middle
+            else:
+                high = middle
+        powers[e] = math.exp(low)

@@ -98,7 +98,7 @@ def quadratics_at(at: np.ndarray, target: Target, weights: np.ndarray) -> Quadra
     level, gradient = log_likelihoods(_side_by_side(at), target), np.empty(at.shape)
     stiffness = np.empty((*at.shape, at.shape[2]))
     for j in range(at.shape[1]):
-        slope, curvature = local_quadratics(_side_by_side(at[:, j : j + 1]), target)
+        _, slope, curvature = local_quadratics(_side_by_side(at[:, j : j + 1]), target)
         gradient[:, j] = slope[:, 0] + at[:, j]
         stiffness[:, j] = curvature[:, 0] - np.eye(at.shape[2])
     return Quadratics(*_expanded(level, gradient, stiffness, at), weights)

@@ -22,12 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn._sequences import (
-    PackedSequences,
-    lengths_of,
-    observed_counts,
-    value_precision,
-)
+from mtds_sklearn._sequences import PackedSequences, observed_counts, value_precision
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
@@ -71,13 +66,19 @@ def evaluations(
     sequences: PackedSequences, repeats: int = 1, index: np.ndarray | None = None
 ) -> Evaluations:
     """Evaluate each sequence (or those of `index`) `repeats` times in a row."""
-    lengths = lengths_of(sequences)
+    lengths = np.diff(sequences.offsets)
     if index is None:
         index = np.arange(len(lengths))
     index = np.repeat(index, repeats)
     data = (sequences.inputs, sequences.outputs, value_precision(sequences))
     counts, weights = observed_counts(sequences)[index], log_weights(sequences)[index]
     return Evaluations(sequences.offsets[index], lengths[index], data, counts, weights)
+
+
+def select_evaluations(run: Evaluations, index: np.ndarray) -> Evaluations:
+    """Some of the evaluations, in the given order."""
+    parts = (run.first_row[index], run.n_rows[index], run.data)
+    return Evaluations(*parts, run.n_observed[index], run.log_weight[index])
 
 
 def log_weights(sequences: PackedSequences) -> np.ndarray:
