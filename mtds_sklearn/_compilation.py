@@ -51,7 +51,8 @@ def _function(event: event.Event):
 
 
 def _is_own(event: event.Event) -> bool:
-    return _function(event).__module__.startswith("mtds_sklearn.")
+    """Whether it is a function of this package; those made by `exec` have no module at all."""
+    return (_function(event).__module__ or "").startswith("mtds_sklearn.")
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba import njit
 
 import mtds_sklearn
 
@@ -124,3 +125,11 @@ def test_no_kernel_is_compiled_for_more_than_one_kind_of_arguments():
     found = json.loads(run_python(FIT_EVERYTHING, PACKAGE.parent).stdout)
     assert sum(len(signatures) for signatures in found.values()) >= 8
     assert {name: kinds for name, kinds in found.items() if len(kinds) > 1} == {}
+
+
+def test_functions_without_a_module_are_compiled_beside_the_package():
+    """As `exec` makes them in other people's code; the log of compilations hears of these too."""
+    namespace = {}
+    exec("def double(x):\n    return 2 * x", namespace)  # noqa: S102
+    assert namespace["double"].__module__ is None
+    assert njit(namespace["double"])(3) == 6

@@ -6,6 +6,7 @@ import reference
 from small_families import each, make_rows
 from systems import SHAPES, all_active, assert_close, make_natural, make_systems, name_of
 
+from mtds_sklearn.kernels._written_out import Sizes
 from mtds_sklearn.model._gradient import log_likelihood_gradient
 from mtds_sklearn.model._lds import KINDS, Shape, kind_slices
 from mtds_sklearn.model._likelihood import evaluations
@@ -56,6 +57,12 @@ def test_it_agrees_with_complex_steps(rng, shape, gain):
         assert_close(squared[e], np.sum(errors**2, axis=0))
 
 
+def test_as_many_rows_are_worked_on_together_as_take_least():
+    assert {Sizes(*shape, False).together for shape in SHAPES} == {1, 2, 4}
+    assert {Sizes(*shape, True).together for shape in SHAPES} == {1}
+    assert Sizes(40, 2, 30, 2, False).together == 1  # more would take minutes to compile
+
+
 @WITH_AND_WITHOUT_GAIN
 def test_evaluations_do_not_disturb_each_other(rng, gain):
     """More of them than lanes, of different lengths side by side."""
@@ -63,7 +70,9 @@ def test_evaluations_do_not_disturb_each_other(rng, gain):
     together = gradient(systems)
     for e in range(len(systems.psi)):
         one = systems.run._replace(
-            first_row=systems.run.first_row[e : e + 1], n_rows=systems.run.n_rows[e : e + 1]
+            first_row=systems.run.first_row[e : e + 1],
+            n_rows=systems.run.n_rows[e : e + 1],
+            n_observed=systems.run.n_observed[e : e + 1],
         )
         alone = gradient(systems._replace(run=one, psi=systems.psi[e : e + 1]))
         for a, b in zip(alone, together, strict=True):

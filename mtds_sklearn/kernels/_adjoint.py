@@ -1,38 +1,55 @@
 """Gradients of the log likelihood by one sweep back over the rows.
 
-Evaluations, natural parameter vectors, `shape`, `data` and lanes are those of `_recursion`. Where a
-gradient alone is wanted, sensitivities of every entry are too much: the recursion is run forwards
-once, its states and residuals are kept, and derivatives are carried from the last row to the first
-(the adjoint, or reverse, way; Griewank & Walther, *Evaluating Derivatives*, 2008). Written g(v) for
-the derivative of the log likelihood by v, times s^2 (s the sequence's noise level), and w_t for the
-weights over the noise variances,
+Evaluations, natural parameter vectors and lanes are those of `_recursion`. Where a gradient alone
+is wanted, sensitivities of every entry are too much: the recursion is run forwards once, its states
+and residuals are kept, and derivatives are carried from the last row to the first (the adjoint, or
+reverse, way; Griewank & Walther, *Evaluating Derivatives*, 2008). Of the system
+
+    yhat_t = C s_t + D u_t + offset,   s_{t+1} = A s_t + B u_t + K e_t,   s_1 = x0
+
+they are, written g(v) for the derivative of the log likelihood by v, times s^2 (s the sequence's
+noise level), and w_t for the weights over the noise variances,
 
     g(yhat_t) = w_t e_t - K' g(s_{t+1}), the latter where y_t is observed
-    g(x_t)    = A' g(s_{t+1}) + C' g(yhat_t),   g(s_t) = g(x_t),   g(s_{T+1}) = 0
+    g(s_t)    = A' g(s_{t+1}) + C' g(yhat_t),   g(s_{T+1}) = 0
 
-    g(A) = sum_t g(s_{t+1}) x_t',   g(B) = sum_t g(x_t) u_t',   g(K) = sum_t g(s_{t+1}) e_t'
-    g(C) = sum_t g(yhat_t) x_t',    g(D) = sum_t g(yhat_t) u_t',  g(offset) = sum_t g(yhat_t)
+    g(A) = sum_t g(s_{t+1}) s_t',   g(B) = sum_t g(s_{t+1}) u_t',   g(K) = sum_t g(s_{t+1}) e_t'
+    g(C) = sum_t g(yhat_t) s_t',    g(D) = sum_t g(yhat_t) u_t',    g(offset) = sum_t g(yhat_t)
     g(x0) = g(s_1)
 
-and g(A) is turned into derivatives by the chart coordinates of A at the end (`_transitions`). The
-sums are worked out for a few rows at a time, so that they stay in registers meanwhile.
+Where there is no gain, the system is that of several rows at once, and a "row" below may stand for
+four of the sequence (`_lifted`, which also says how g(A), .. lead to derivatives by A, .. of one
+row). Derivatives by the chart coordinates of A come last (`_transitions`). The sweeps are compiled
+for the sizes at hand (`_written_out`), and go over a block of rows at a time: what they need of the
+sequences is put in the lanes block by block, so that it stays in the first-level cache, and the
+sums of a block are worked out in registers.
 """
 
 from typing import NamedTuple
 
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, exp, fill, load, store
-from mtds_sklearn.kernels._matrices import add_outer, times_blocks, transpose_times
+from mtds_sklearn.kernels._lanes import (
+    INLINE,
+    JIT,
+    LANES,
+    LEAF,
+    choose,
+    exp,
+    fill,
+    load,
+    load_number,
+    store,
+)
+from mtds_sklearn.kernels._lifted import System, lift, pull_back
 from mtds_sklearn.kernels._recursion import (
-    advance,
     begin,
-    drive,
+    lanes_between,
     layout,
-    load_evaluations,
+    load_natural,
     longest_of,
     room,
-    weighted_residual,
+    same_rows,
 )
 from mtds_sklearn.kernels._transitions import (
     cayley_pull_back,
@@ -40,184 +57,317 @@ from mtds_sklearn.kernels._transitions import (
     modal_pull_back,
     row_width,
 )
+from mtds_sklearn.kernels._written_out import (
+    Matrix,
+    Sizes,
+    add_outer,
+    has_gain,
+    shape_of,
+    times,
+    together,
+    written_out,
+)
 
 # Rows whose derivatives are kept until their products are summed: they fit the first-level cache.
 BLOCK = 16
 
 
 class Place(NamedTuple):
-    """Where in W things of the sweep begin, after what `_recursion.Layout` has.
+    """Where in W things of the sweep stand.
 
     Attributes
     ----------
-    X, residual : int
-        States x of all rows, and one more; weighted residuals of all rows.
-    states, outputs, errors : int
-        g(s) of a block of rows, and one more; g(yhat) and e of these rows.
-    A, natural : int
-        g(A), stored as A is; g of the natural vector.
+    A, B, x0, K, C, D, offset : int
+        As in `_recursion.Layout`.
+    precision, mark : int
+        Of the noise of each output; which lanes a sequence is for.
+    squares : int
+        Squared residuals of each output.
+    A_powers, B_lifted, C_lifted, D_lifted : int
+        As in `_lifted.System`.
+    A_slope, A_powers_slope, B_lifted_slope, C_lifted_slope, D_lifted_slope : int
+        Derivatives by A and by these.
+    natural : int
+        Derivatives by the natural vector.
+    B_slope, x0_slope, K_slope, C_slope, D_slope, offset_slope : int
+        Parts of the latter.
     work : int
         Room to pull g(A) back.
-    squares, seen : int
-        Squared residuals of each output, number of values.
+    states : int
+        g(s) of a block of rows, and one more; on the way forwards the state.
+    U, Y, weight : int
+        Of a block of rows: inputs, outputs, and the weights of these.
+    S, change, errors : int
+        States s, g(yhat) and e of all rows.
     end : int
     """
 
-    X: int
-    residual: int
-    states: int
-    outputs: int
-    errors: int
     A: int
-    natural: int
-    work: int
+    B: int
+    x0: int
+    K: int
+    C: int
+    D: int
+    offset: int
+    precision: int
+    mark: int
     squares: int
-    seen: int
+    A_powers: int
+    B_lifted: int
+    C_lifted: int
+    D_lifted: int
+    A_slope: int
+    A_powers_slope: int
+    B_lifted_slope: int
+    C_lifted_slope: int
+    D_lifted_slope: int
+    natural: int
+    B_slope: int
+    x0_slope: int
+    K_slope: int
+    C_slope: int
+    D_slope: int
+    offset_slope: int
+    work: int
+    states: int
+    U: int
+    Y: int
+    weight: int
+    S: int
+    change: int
+    errors: int
     end: int
 
 
-@njit(**LEAF)
-def _place(end, shape, longest, n_natural):
-    """Places from `end` on."""
-    n, p = shape[0], shape[2]
-    residual = end + (longest + 1) * n
-    states = residual + longest * p
-    outputs = states + (BLOCK + 1) * n
-    errors = outputs + BLOCK * p
-    A = errors + BLOCK * p
-    natural = A + n * row_width(shape)
+@njit(**INLINE)
+def _place(at, shape, L, longest, n_natural):
+    """Places of the sweep after those of the recursion; L rows are worked on at once."""
+    n, m, p = shape[:3]
+    of_A, of_B, of_C, of_D = n * row_width(shape), n * L * m, L * p * n, L * p * L * m
+    mark = at.end + p
+    squares = mark + 1
+    powers = squares + p
+    B = powers + 2 * of_A
+    C = B + of_B
+    D = C + of_C
+    A_slope = D + of_D
+    powers_slope = A_slope + of_A
+    B_slope = powers_slope + 2 * of_A
+    C_slope = B_slope + of_B
+    D_slope = C_slope + of_C
+    natural = D_slope + of_D
     work = natural + n_natural
-    squares = work + 3 * n * n
-    seen = squares + p
-    return Place(end, residual, states, outputs, errors, A, natural, work, squares, seen, seen + 1)
+    states = work + 3 * n * n
+    U = states + (BLOCK + 1) * n
+    Y = U + BLOCK * L * m
+    weight = Y + BLOCK * L * p
+    S = weight + BLOCK * L * p
+    change = S + longest * n
+    errors = change + longest * p
+    return Place(
+        at.A, at.B, at.x0, at.K, at.C, at.D, at.offset, at.end, mark, squares, powers, B, C, D,
+        A_slope, powers_slope, B_slope, C_slope, D_slope, natural, natural + at.B,
+        natural + at.x0, natural + at.K, natural + at.C, natural + at.D, natural + at.offset,
+        work, states, U, Y, weight, S, change, errors, errors + longest * p,
+    )  # fmt: skip
 
 
-@njit(**LEAF)
-def _run_forwards(W, at, to, shape, gain, longest):
-    """States and residuals of all rows, and the sums of squares."""
-    n, p = shape[0], shape[2]
+@written_out
+def _run_forwards(at, first, count, sizes: Sizes):
+    """States and changes of all rows, and the sums of squares."""
+    n, p, L = sizes.n, sizes.p, sizes.together
+    of, m = System(at, sizes), L * sizes.m
+    state = [at.register(at.states[i]) for i in range(n)]
+    squares = [at.register(at.squares[o]) for o in range(p)]
+    with at.loop(first, count) as t:
+        r = at.minus(t, first)
+        u = at.U.row(r, m)
+        outputs = times(of.lifted_D, u, [at.offset[o % p] for o in range(L * p)])
+        outputs = times(of.lifted_C, state, outputs)
+        later = times(of.lifted_A, state, times(of.lifted_B, u, [None] * n))
+        errors = []
+        for o, yhat in enumerate(outputs):
+            error = at.Y.row(r, L * p)[o] - yhat
+            weight = at.weight.row(r, L * p)[o] * at.precision[o % p]
+            change = weight * error
+            squares[o % p].set(squares[o % p] + change * error)
+            at.change.row(t, L * p)[o] = change
+            errors.append(error.where(weight))
+        if sizes.gain:
+            later = times(Matrix(at.K, n, p), errors, later)
+            for o in range(p):
+                at.errors.row(t, p)[o] = errors[o]
+        for i in range(n):
+            at.S.row(t, n)[i] = state[i]
+            state[i].set(later[i])
     for i in range(n):
-        store(W, to.X + i, load(W, at.x0 + i))
-    for i in range(to.squares, to.end):
-        store(W, i, 0.0)
-    for t in range(longest):
-        x = to.X + t * n
-        drive(W, at, shape, t, x, x)
-        for o in range(p):
-            place = t * p + o
-            residual = weighted_residual(W, at, shape, gain, o, t)
-            store(W, to.residual + place, residual)
-            add(W, to.squares + o, residual * residual)
-            add(W, to.seen, load(W, at.root + place) * load(W, at.inverse + place))
-        advance(W, at, shape, gain, x, x + n)
-
-
-@njit(**LEAF)
-def _back_one_row(W, at, to, shape, gain, t, r):
-    """g(yhat) and g(s) of row t, the row r of its block."""
-    n, p = shape[0], shape[2]
-    later, here, outputs = to.states + (r + 1) * n, to.states + r * n, to.outputs + r * p
-    if gain:
-        for o in range(p):
-            store(W, outputs + o, 0.0)
-        transpose_times(W, at.K, n, p, later, outputs)
+        at.states[i] = state[i]
     for o in range(p):
-        place = t * p + o
-        root, residual = load(W, at.root + place), load(W, to.residual + place)
-        change = root * residual
-        if gain:
-            inverse = load(W, at.inverse + place)
-            store(W, to.errors + r * p + o, inverse * residual)
-            change = change - root * inverse * load(W, outputs + o)
-        store(W, outputs + o, change)
-        add(W, to.natural + at.offset + o, change)
-    if is_modal(shape):
-        times_blocks(W, at.A, n, later, here, 2)
-    else:
+        at.squares[o] = squares[o]
+
+
+@written_out
+def _run_back(at, first, count, sizes: Sizes):
+    """g(yhat) and g(s) of a block of rows; g(s) of the row after it is that of the last block."""
+    n, p, L = sizes.n, sizes.p, sizes.together
+    of, K = System(at, sizes), Matrix(at.K, n, p)
+    state = [at.register(at.states[i]) for i in range(n)]
+    offset = [at.register(at.offset_slope[o]) for o in range(p)]
+    for i in range(n):
+        at.states.row(count, n)[i] = state[i]
+    with at.loop(first, count, down=True) as t:
+        r = at.minus(t, first)
+        change = [at.change.row(t, L * p)[o] for o in range(L * p)]
+        if sizes.gain:
+            fed_back = times(K.T, state, [at.zero] * p)
+            for o in range(p):
+                change[o] = change[o] - fed_back[o].where(at.weight.row(r, p)[o])
+                at.change.row(t, p)[o] = change[o]
+        earlier = times(of.lifted_A.T, state, times(of.lifted_C.T, change, [None] * n))
+        here = at.states.row(r, n)
         for i in range(n):
-            store(W, here + i, 0.0)
-        transpose_times(W, at.A, n, n, later, here)
-    transpose_times(W, at.C, p, n, outputs, here)
+            here[i] = earlier[i]
+            state[i].set(earlier[i])
+        for o in range(L * p):
+            offset[o % p].set(offset[o % p] + change[o])
+    for o in range(p):
+        at.offset_slope[o] = offset[o]
 
 
-@njit(**LEAF)
-def _add_products(W, at, to, shape, gain, first, count):
-    """Products of the rows first .. first + count - 1."""
-    n, m, p = shape[0], shape[1], shape[2]
-    later, x, u = to.states + n, to.X + first * n, at.U + first * m
-    if is_modal(shape):
-        for i in range(0, n, 2):
-            size = min(2, n - i)
-            add_outer(W, later + i, x + i, (size, size), (n, n), count, to.A + 2 * i)
+@written_out
+def _add_products(at, first, count, sizes: Sizes):
+    """Products of a block of rows."""
+    n, p, outputs, inputs = sizes.n, sizes.p, sizes.together * sizes.p, sizes.together * sizes.m
+    by = System(at, sizes, "_slope")
+    later, s, u = (at.states.after(n), n), (at.S.row(first, n), n), (at.U, inputs)
+    change = at.change.row(first, outputs), outputs
+    products = [
+        (by.lifted_A, later, s),
+        (by.lifted_C, change, s),
+        (by.lifted_B, later, u),
+        (by.lifted_D, change, u),
+    ]
+    if sizes.gain:
+        products.append((Matrix(at.K_slope, n, p), later, (at.errors.row(first, p), p)))
+    add_outer(at, count, products)
+
+
+@njit(**INLINE)
+def _spread(W, to, numbers, first, count, between):
+    """W[to ..] <- numbers from `first` on; between = (low, high, mark): lanes low .. high - 1."""
+    low, high, mark = between
+    if high - low == LANES:
+        for i in range(count):
+            store(W, to + i, load_number(numbers, first + i))
+    elif high - low == 1:
+        for i in range(count):
+            W[LANES * (to + i) + low] = numbers[first + i]
     else:
-        add_outer(W, later, x, (n, n), (n, n), count, to.A)
-    add_outer(W, to.outputs, x, (p, n), (p, n), count, to.natural + at.C)
-    if m > 0:
-        add_outer(W, to.states, u, (n, m), (n, m), count, to.natural + at.B)
-        add_outer(W, to.outputs, u, (p, m), (p, m), count, to.natural + at.D)
-    if gain:
-        add_outer(W, later, to.errors, (n, p), (n, p), count, to.natural + at.K)
+        here = lanes_between(W, mark, low, high)
+        for i in range(count):
+            store(W, to + i, choose(here, load_number(numbers, first + i), load(W, to + i)))
 
 
 @njit(**LEAF)
-def _sweep_back(W, at, to, shape, gain, longest):
-    """g of the natural vector, but for the noise level."""
-    n = shape[0]
-    for i in range(to.A, to.work):
+def _load_block(W, to, known, e, rows, first, last):
+    """Rows first .. last - 1 of the evaluations from e on; rows that are not there weigh nothing.
+
+    Lanes without an evaluation of their own get the last one.
+    """
+    m, p = shape_of(known)[1:3]
+    first_row, n_rows, data = rows
+    final = first_row.shape[0] - 1
+    for i in range(to.weight, to.weight + (last - first) * p):
         store(W, i, 0.0)
-    n_blocks = (longest + BLOCK - 1) // BLOCK
-    count = longest - (n_blocks - 1) * BLOCK
-    for i in range(n):
-        store(W, to.states + count * n + i, 0.0)
-    for block in range(n_blocks - 1, -1, -1):
-        first = block * BLOCK
-        for r in range(count - 1, -1, -1):
-            _back_one_row(W, at, to, shape, gain, first + r, r)
-        _add_products(W, at, to, shape, gain, first, count)
-        count = BLOCK
-        for i in range(n):
-            store(W, to.states + count * n + i, load(W, to.states + i))
-    for i in range(n):
-        store(W, to.natural + at.x0 + i, load(W, to.states + BLOCK * n + i))
-    if is_modal(shape):
-        modal_pull_back(W, at, n, to.A, to.natural)
-    else:
-        cayley_pull_back(W, at, n, to.A, to.natural, to.work)
+    low = 0
+    while low < LANES:
+        of, high = min(e + low, final), low + 1
+        while high < LANES and same_rows(first_row, n_rows, of, min(e + high, final)):
+            high += 1
+        row, count = first_row[of] + first, max(min(last, n_rows[of]) - first, 0)
+        between = (low, high, to.mark)
+        _spread(W, to.U, data[0], row * m, count * m, between)
+        _spread(W, to.Y, data[1], row * p, count * p, between)
+        _spread(W, to.weight, data[2], row * p, count * p, between)
+        low = high
 
 
 @njit(**LEAF)
-def _hand_out(W, at, to, active, weight, precision, e, sse, gradient):
+def _sweep_forwards(W, at, to, known, e, rows):
+    """States and g(yhat) of all rows of the evaluations from e on; returns the number of rows."""
+    shape, L = shape_of(known), together(known)
+    count = (longest_of(rows[1][e : e + LANES]) + L - 1) // L
+    for i in range(to.squares, to.work):
+        store(W, i, 0.0)
+    lift(W, to, 0, 0, known)
+    for i in range(shape[0]):
+        store(W, to.states + i, load(W, at.x0 + i))
+    for first in range(0, count, BLOCK):
+        last = min(first + BLOCK, count)
+        _load_block(W, to, known, e, rows, L * first, L * last)
+        _run_forwards(W, to, first, last - first, known)
+    return count
+
+
+@njit(**LEAF)
+def _sweep_back(W, at, to, known, e, rows, count):
+    """g of the natural vector, but for the noise level."""
+    shape, L = shape_of(known), together(known)
+    n, final = shape[0], count - 1 - (count - 1) % BLOCK
+    for i in range(n):
+        store(W, to.states + i, 0.0)
+    for first in range(final, -1, -BLOCK):
+        last = min(first + BLOCK, count)
+        if first < final and (shape[1] > 0 or has_gain(known)):  # the last block is still there
+            _load_block(W, to, known, e, rows, L * first, L * last)
+        _run_back(W, to, first, last - first, known)
+        _add_products(W, to, first, last - first, known)
+    pull_back(W, to, 0, 0, known)
+    for i in range(n):
+        store(W, to.x0_slope + i, load(W, to.states + i))
+    if is_modal(shape):
+        modal_pull_back(W, at, n, to.A_slope, to.natural)
+    else:
+        cayley_pull_back(W, at, n, to.A_slope, to.natural, to.work)
+
+
+@njit(**LEAF)
+def _hand_out(W, at, to, active, weight, n_values, precision, e, sse, gradient):
     """Results of the lanes."""
     scale, weighted = exp(-2.0 * load(W, at.level)), fill(0.0)
     for o in range(sse.shape[1]):
         weighted = weighted + load(W, to.squares + o)
     for i in range(to.natural, to.natural + at.level):
         store(W, i, scale * load(W, i))
-    store(W, to.natural + at.level, scale * weighted - load(W, to.seen))
+    store(W, to.natural + at.level, scale * weighted)
     for h in range(min(LANES, sse.shape[0] - e)):
+        W[LANES * (to.natural + at.level) + h] -= n_values[e + h]
         for o in range(sse.shape[1]):
             sse[e + h, o] = W[LANES * (to.squares + o) + h] / precision[o]
+        factor, slopes = weight[e + h], gradient[e + h]
         for r in range(active.shape[0]):
-            gradient[e + h, r] = weight[e + h] * W[LANES * (to.natural + active[r]) + h]
+            slopes[r] = factor * W[LANES * (to.natural + active[r]) + h]
 
 
 @njit(**JIT)
 def gradient_theta(
-    psi, first_row, n_rows, weight, data, shape, gain, active, precision, sse, gradient
+    psi, first_row, n_rows, weight, n_values, data, known, active, precision, sse, gradient
 ):
     """Squared residuals and gradient in the active entries, each evaluation.
 
     sse (E, p) <- sums of weighted squares, gradient (E, n_active) <- weight d log p(y | psi) /
     d psi in the entries `active` (n_active,) int64, for weight (E,) >= 0 and noise of variance
-    s^2 / precision. Without a gain its entries have no derivative.
+    s^2 / precision. n_values (E,): observed values. Without a gain its entries have no derivative.
     """
-    longest = longest_of(n_rows)
-    at = layout(shape, longest, is_modal(shape))
-    to = _place(at.end, shape, longest, psi.shape[1])
-    W = room(to.end)
+    shape, L = shape_of(known), together(known)
+    at = layout(shape, 0, is_modal(shape))
+    to = _place(at, shape, L, longest_of(n_rows) + L - 1, psi.shape[1])
+    W, rows = room(to.end), (first_row, n_rows, data)
+    for o in range(shape[2]):
+        store(W, to.precision + o, precision[o])
     for e in range(0, psi.shape[0], LANES):
-        here = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision)
+        load_natural(W, at, psi, e)
         begin(W, at, shape)
-        _run_forwards(W, at, to, shape, gain, here)
-        _sweep_back(W, at, to, shape, gain, here)
-        _hand_out(W, at, to, active, weight, precision, e, sse, gradient)
+        count = _sweep_forwards(W, at, to, known, e, rows)
+        _sweep_back(W, at, to, known, e, rows, count)
+        _hand_out(W, at, to, active, weight, n_values, precision, e, sse, gradient)

@@ -41,7 +41,7 @@ HELPER = {key: value for key, value in JIT.items() if key != "cache"} | {
 LEAF = HELPER | {"_nrt": False}
 INLINE = LEAF | {"forceinline": True}
 
-_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 _BITS = ir.VectorType(ir.IntType(64), LANES)
 _FUSED = ("contract",)
 
@@ -59,11 +59,11 @@ lanes = LanesType()
 @register_model(LanesType)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, of):
-        super().__init__(manager, of, _VECTOR)
+        super().__init__(manager, of, VECTOR)
 
 
 def _constant(value: float):
-    return ir.Constant(_VECTOR, [value] * LANES)
+    return ir.Constant(VECTOR, [value] * LANES)
 
 
 def _spread(context, builder, value, of):
@@ -71,9 +71,9 @@ def _spread(context, builder, value, of):
     if isinstance(of, LanesType):
         return value
     number = context.cast(builder, value, of, types.float64)
-    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.IntType(32)(0))
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, ir.IntType(32)(0))
     everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), everywhere)
+    return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), everywhere)
 
 
 def _register(operation, instruction):
@@ -111,7 +111,7 @@ def _pointer(context, builder, array_type, array, index):
     place = builder.mul(index, ir.Constant(index.type, LANES))
     if context.enable_boundscheck:
         cgutils.do_boundscheck(context, builder, place, struct.nitems, 0)
-    return builder.bitcast(builder.gep(struct.data, [place], inbounds=True), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(struct.data, [place], inbounds=True), VECTOR.as_pointer())
 
 
 @intrinsic
@@ -220,7 +220,7 @@ def square_root(typing_context, value):
     """Roots of all lanes; NaN of negative ones."""
 
     def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        kind = ir.FunctionType(VECTOR, [VECTOR])
         name = f"llvm.sqrt.v{LANES}f64"
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
@@ -234,7 +234,7 @@ def _shift_exponent(typing_context, value, shift):
     def generate(context, builder, signature, arguments):
         bits = builder.bitcast(arguments[1], _BITS)
         exponent = builder.shl(bits, ir.Constant(_BITS, [52] * LANES))
-        return builder.bitcast(builder.add(builder.bitcast(arguments[0], _BITS), exponent), _VECTOR)
+        return builder.bitcast(builder.add(builder.bitcast(arguments[0], _BITS), exponent), VECTOR)
 
     return lanes(value, shift), generate
 

@@ -40,72 +40,15 @@ def times_vector(W, M, rows, columns, v, to):
 
 
 @njit(**INLINE)
-def times_blocks(W, A, n, v, to, off):
-    """to <- A v, or A' v, of blocks of two states (the last may be one); to and v may be one place.
-
-    `off` says where in a block, row by row, the other state's number stands: 1, or 2 for A'.
-    """
+def times_blocks(W, A, n, v, to):
+    """to <- A v of blocks of two states (the last may be one); to and v may be one place."""
     for i in range(0, n - 1, 2):
         M = A + 2 * i
         a, b = load(W, v + i), load(W, v + i + 1)
-        store(W, to + i, load(W, M) * a + load(W, M + off) * b)
-        store(W, to + i + 1, load(W, M + 3 - off) * a + load(W, M + 3) * b)
+        store(W, to + i, load(W, M) * a + load(W, M + 1) * b)
+        store(W, to + i + 1, load(W, M + 2) * a + load(W, M + 3) * b)
     if n % 2 == 1:
         store(W, to + n - 1, load(W, A + 2 * (n - 1)) * load(W, v + n - 1))
-
-
-@njit(**LEAF)
-def transpose_times(W, M, rows, columns, v, to):
-    """to <- to + M' v."""
-    whole = columns - columns % 4
-    for j in range(0, whole, 4):
-        s0, s1 = load(W, to + j), load(W, to + j + 1)
-        s2, s3 = load(W, to + j + 2), load(W, to + j + 3)
-        m = M + j
-        for i in range(rows):
-            rolled()
-            x = load(W, v + i)
-            s0, s1 = s0 + load(W, m) * x, s1 + load(W, m + 1) * x
-            s2, s3 = s2 + load(W, m + 2) * x, s3 + load(W, m + 3) * x
-            m += columns
-        store(W, to + j, s0)
-        store(W, to + j + 1, s1)
-        store(W, to + j + 2, s2)
-        store(W, to + j + 3, s3)
-    for j in range(whole, columns):
-        s0, m = load(W, to + j), M + j
-        for i in range(rows):
-            rolled()
-            s0 = s0 + load(W, m) * load(W, v + i)
-            m += columns
-        store(W, to + j, s0)
-
-
-@njit(**LEAF)
-def add_outer(W, left, right, sizes, steps, count, to):
-    """to <- to + sum of the products l r' of `count` pairs of vectors.
-
-    sizes: entries of l and r; steps: from one vector to the next. Two entries of each at a time.
-    """
-    for i in range(0, sizes[0], 2):
-        h = min(i + 1, sizes[0] - 1)  # the last of an odd number is worked out twice
-        for j in range(0, sizes[1], 2):
-            g = min(j + 1, sizes[1] - 1)
-            upper, lower = to + i * sizes[1], to + h * sizes[1]
-            s00, s01 = load(W, upper + j), load(W, upper + g)
-            s10, s11 = load(W, lower + j), load(W, lower + g)
-            a, b = left, right
-            for _ in range(count):
-                rolled()
-                l0, l1, r0, r1 = load(W, a + i), load(W, a + h), load(W, b + j), load(W, b + g)
-                s00, s01 = s00 + l0 * r0, s01 + l0 * r1
-                s10, s11 = s10 + l1 * r0, s11 + l1 * r1
-                a += steps[0]
-                b += steps[1]
-            store(W, upper + j, s00)
-            store(W, upper + g, s01)
-            store(W, lower + j, s10)
-            store(W, lower + g, s11)
 
 
 @njit(**LEAF)

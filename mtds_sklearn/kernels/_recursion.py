@@ -160,18 +160,20 @@ def begin(W, at, shape):
 @njit(**INLINE)
 def _spread(W, to, low, high, here, value):
     """W[to] <- value in the lanes low .. high - 1, where `here` is positive."""
-    if high - low == 1:
+    if high - low == LANES:
+        store(W, to, value)
+    elif high - low == 1:
         W[LANES * to + low] = value
     else:
         store(W, to, choose(here, fill(value), load(W, to)))
 
 
 @njit(**INLINE)
-def _lanes_between(W, at, low, high):
-    """1 in the lanes low .. high - 1, else 0."""
+def lanes_between(W, work, low, high):
+    """1 in the lanes low .. high - 1, else 0; `work` is room for them."""
     for h in range(LANES):
-        W[LANES * at.work + h] = 1.0 if low <= h < high else 0.0
-    return load(W, at.work)
+        W[LANES * work + h] = 1.0 if low <= h < high else 0.0
+    return load(W, work)
 
 
 @njit(**LEAF)
@@ -179,7 +181,7 @@ def load_rows(W, at, data, first, n_rows, precision, low, high):
     """Rows first .. first + n_rows - 1 to the lanes low .. high - 1."""
     inputs, outputs, weights = data
     m, p = inputs.shape[1], outputs.shape[1]
-    here = _lanes_between(W, at, low, high)
+    here = lanes_between(W, at.work, low, high)
     for t in range(n_rows):
         for j in range(m):
             _spread(W, at.U + t * m + j, low, high, here, inputs[first + t, j])
@@ -201,7 +203,7 @@ def load_rows(W, at, data, first, n_rows, precision, low, high):
 def clear_rows(W, at, shape, first, last, low, high):
     """Nothing in rows first .. last - 1 of the lanes low .. high - 1."""
     m, p = shape[1], shape[2]
-    here = _lanes_between(W, at, low, high)
+    here = lanes_between(W, at.work, low, high)
     for t in range(first * m, last * m):
         _spread(W, at.U + t, low, high, here, 0.0)
     for t in range(first * p, last * p):
@@ -211,9 +213,18 @@ def clear_rows(W, at, shape, first, last, low, high):
 
 
 @njit(**INLINE)
-def _same_rows(first_row, n_rows, e, f):
+def same_rows(first_row, n_rows, e, f):
     """Whether two evaluations are of the same rows."""
     return first_row[e] == first_row[f] and n_rows[e] == n_rows[f]
+
+
+@njit(**LEAF)
+def load_natural(W, at, psi, e):
+    """Natural vectors of the evaluations e to e + 7, or as many as there are, to the lanes."""
+    for h in range(LANES):
+        of = min(e + h, psi.shape[0] - 1)
+        for i in range(psi.shape[1]):
+            W[LANES * (at.psi + i) + h] = psi[of, i]
 
 
 @njit(**LEAF)
@@ -226,17 +237,14 @@ def load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision):
     longest = longest_of(n_rows[e : e + LANES])
     for low in range(LANES):
         of = min(e + low, last)
-        if low > 0 and _same_rows(first_row, n_rows, of, min(e + low - 1, last)):
+        if low > 0 and same_rows(first_row, n_rows, of, min(e + low - 1, last)):
             continue
         high = low + 1
-        while high < LANES and _same_rows(first_row, n_rows, of, min(e + high, last)):
+        while high < LANES and same_rows(first_row, n_rows, of, min(e + high, last)):
             high += 1
         load_rows(W, at, data, first_row[of], n_rows[of], precision, low, high)
         clear_rows(W, at, shape, n_rows[of], longest, low, high)
-    for h in range(LANES):
-        of = min(e + h, last)
-        for i in range(psi.shape[1]):
-            W[LANES * (at.psi + i) + h] = psi[of, i]
+    load_natural(W, at, psi, e)
     return longest
 
 
@@ -262,7 +270,7 @@ def advance(W, at, shape, gain, x, s):
     """s <- A x + K e; in the modal chart s and x may be the same place."""
     n, p = shape[0], shape[2]
     if is_modal(shape):
-        times_blocks(W, at.A, n, x, s, 1)
+        times_blocks(W, at.A, n, x, s)
     else:
         for i in range(n):
             store(W, s + i, 0.0)

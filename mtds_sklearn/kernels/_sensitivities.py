@@ -152,7 +152,7 @@ def _propagate(W, at, to, shape, entries):
         return
     for r in range(entries.n_dynamic):
         S, first = to.S + r * width, entries.table[LOW, r]
-        times_blocks(W, at.A + 2 * first, entries.table[HIGH, r] - first, S, S, 1)
+        times_blocks(W, at.A + 2 * first, entries.table[HIGH, r] - first, S, S)
 
 
 @njit(**INLINE)

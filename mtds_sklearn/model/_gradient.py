@@ -4,6 +4,7 @@ import numpy as np
 
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _adjoint
+from mtds_sklearn.kernels._written_out import Known, Sizes
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._likelihood import Evaluations, row_work
 
@@ -38,10 +39,12 @@ def log_likelihood_gradient(
         np.empty((count, len(chart.active))),
     )
     weight = np.ones(count) if weight is None else weight
-    setting = run.data, tuple(chart.shape), chart.gain, chart.active, noise_std**-2.0
+    n_values, known = run.n_observed.sum(axis=1), Known(Sizes(*chart.shape, chart.gain))
+    data = tuple(array.ravel() for array in run.data)
+    setting = data, known, chart.active, noise_std**-2.0
 
     def some(part: slice) -> None:
-        rows = (run.first_row[part], run.n_rows[part], weight[part])
+        rows = (run.first_row[part], run.n_rows[part], weight[part], n_values[part])
         _adjoint.gradient_theta(psi[part], *rows, *setting, squared[part], gradient[part])
 
     run_split(some, count, 3.0 * float(run.n_rows.sum()) * row_work(chart))
