@@ -8,7 +8,7 @@ import reference
 from small_families import draw_sequences, each, make_family, oblique
 
 from mtds_sklearn._sequences import pack_sequences, select_sequences
-from mtds_sklearn.inference import _adaptive_is, _pool, _proposals
+from mtds_sklearn.inference import _adaptive_is, _moments, _pool, _proposals
 from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._coordinates import coordinates_of, prior_points
 from mtds_sklearn.inference._draws import N_DRAWS, Draws, first_draws, make_draws
@@ -230,6 +230,20 @@ def test_draws_of_the_prior_within_a_proposal_have_all_its_components(rng):
     )
     np.testing.assert_allclose(points.mean(axis=1), expected.mean(axis=0), atol=0.12)
     np.testing.assert_allclose(np.cov(points), np.cov(expected.T), atol=0.25)
+
+
+def test_moments_find_the_tails_that_their_first_proposal_left_out(rng, monkeypatch):
+    """Their own spread tells, and what was drawn there shapes the next proposal."""
+    family = family_of(rng, "skewed", 2, scale=0.6)
+    sequences, _ = draw_sequences(rng, family, LENGTHS)
+    found = infer(sequences, family, make_draws(2, 0))
+    monkeypatch.setattr(_moments, "FITS", 0)
+    for i in range(len(LENGTHS)):
+        one = select_sequences(sequences, [i])
+        mean = np.exp(found.log_weights[i]) @ found.z[i]
+        near = (mean + 0.2 * (found.z[i] - mean), found.log_weights[i])
+        moments = accurate_moments(one, family, 0, near)
+        assert_moments(moments, grid_posterior(sequences, family, i))
 
 
 # ------------------------------------------------------------------------------------ what is kept

@@ -8,9 +8,12 @@ variance, and the draws there are few. So proposals are fitted to the points wei
 
 which is, up to a constant, the proposal of least variance for second moments (importance sampling
 draws best in proportion to the absolute value of what is integrated). More components and a larger
-share of the prior than in `_adaptive_is` let some of them stand in the tails. Batches of
-quasi-random points, each component's share drawn from its own part of them, are weighted by the
-last proposal alone, until the spread of the batches says that every moment is known.
+share of the prior than in `_adaptive_is` let some of them stand in the tails. Then comes a stage of
+a few batches of quasi-random points, each component's share drawn from its own part of them. Where
+the spread of the batches says that a moment is not known, since some points far out weigh more than
+they would if the proposal drew there often enough, a proposal is fitted to all points of the stages
+so far, and another stage follows. Points are weighted by the deterministic mixture of the stages'
+proposals (Cornuet et al. 2012).
 """
 
 from typing import NamedTuple
@@ -29,11 +32,11 @@ from mtds_sklearn.model._latent_prior import NODES, log_normal_density
 from mtds_sklearn.model._task_map import Family
 
 FIT = Fit(n_components=40, prior_weight=0.2, reach=0.0)
-# Points of each of the fits that come before the last proposal, and of each batch.
+# Points of each of the fits that come before the first stage, and of each batch.
 FITS, FIT_DRAWS = 4, 8192
-BATCH_DRAWS, LEAST_BATCHES, MOST_BATCHES = 8192, 4, 16
-# Standard errors of the moments, in standard deviations, at which the batches end.
-TARGET_ERROR = 0.003
+BATCH_DRAWS, STAGE_BATCHES, MOST_STAGES = 8192, 4, 4
+# Standard errors of the moments, in standard deviations, at which the stages end.
+TARGET_ERROR = 0.0025
 
 
 class Moments(NamedTuple):
@@ -52,6 +55,26 @@ class Moments(NamedTuple):
     log_evidence: float
 
 
+class Stages(NamedTuple):
+    """Points of some stages.
+
+    Attributes
+    ----------
+    v : ndarray of shape (1, k, n_points)
+    log_target, prior : ndarray of shape (1, n_points)
+    proposals : tuple of Mixture
+        One a stage.
+    densities : ndarray of shape (n_stages, 1, n_points)
+        Of every proposal at every point.
+    """
+
+    v: np.ndarray
+    log_target: np.ndarray
+    prior: np.ndarray
+    proposals: tuple
+    densities: np.ndarray
+
+
 def accurate_moments(sequence: PackedSequences, family: Family, seed: int, near: tuple) -> Moments:
     """Moments of the posterior of one sequence, standardised.
 
@@ -67,12 +90,14 @@ def accurate_moments(sequence: PackedSequences, family: Family, seed: int, near:
     for number in range(FITS):
         v, log_weights = _weighted(proposal, target, (k, seed + number, FIT_DRAWS))
         proposal = _wide_proposal(v, log_weights, target)
-    batches = []
-    for number in range(FITS, FITS + MOST_BATCHES):
-        batches.append(_weighted(proposal, target, (k, seed + number, BATCH_DRAWS)))
-        if len(batches) >= LEAST_BATCHES and _error(batches, target) < TARGET_ERROR:
+    stages = None
+    for number in range(MOST_STAGES):
+        stages = _with_stage(stages, proposal, target, (k, seed + FITS + number * STAGE_BATCHES))
+        log_weights = stages.log_target - np.log(stages.densities.mean(axis=0))
+        if _error(stages.v[0], log_weights[0], target) < TARGET_ERROR:
             break
-    moments = _moments(batches, target)
+        proposal = _wide_proposal(stages.v, log_weights, target)
+    moments = _moments(stages.v[0], log_weights[0], target)
     mean, cov = _of_still_coordinates(target.coordinates)
     return moments._replace(mean=moments.mean + mean, cov=moments.cov + cov)
 
@@ -89,9 +114,30 @@ def _weighted(proposal: Mixture, target: Target, numbers: tuple) -> tuple:
     return v, log_target - np.log(density(proposal, v, prior))
 
 
-def _moments(batches: list, target: Target) -> Moments:
-    """Of all points of some batches, but for coordinates that move nothing."""
-    v, log_weights = (np.concatenate(parts, axis=-1)[0] for parts in zip(*batches, strict=True))
+def _with_stage(stages: Stages | None, proposal: Mixture, target: Target, numbers: tuple) -> Stages:
+    """The stages and one more, of points from numbers of latent_dim and the first seed."""
+    latent_dim, seed = numbers
+    batches = [
+        draw_round(proposal, make_numbers(latent_dim, seed + batch, BATCH_DRAWS), target)
+        for batch in range(STAGE_BATCHES)
+    ]
+    v, log_target, prior = (np.concatenate(parts, axis=-1) for parts in zip(*batches, strict=True))
+    if stages is None:
+        return Stages(v, log_target, prior, (proposal,), density(proposal, v, prior)[None])
+    proposals = (*stages.proposals, proposal)
+    there = density(proposal, stages.v, stages.prior)
+    here = np.stack([density(q, v, prior) for q in proposals])
+    return Stages(
+        np.append(stages.v, v, axis=-1),
+        np.append(stages.log_target, log_target, axis=-1),
+        np.append(stages.prior, prior, axis=-1),
+        proposals,
+        np.append(np.append(stages.densities, there[None], axis=0), here, axis=-1),
+    )
+
+
+def _moments(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Moments:
+    """Of weighted points v (k, n_points), but for coordinates that move nothing."""
     top = log_weights.max()
     weights = np.exp(log_weights - top)
     evidence = float(top + np.log(weights.mean()))
@@ -102,15 +148,23 @@ def _moments(batches: list, target: Target) -> Moments:
     return Moments(mean, (centred * weights) @ centred.T, evidence)
 
 
-def _error(batches: list, target: Target) -> float:
-    """Largest standard error of a moment, by the spread of the batches, in standard deviations."""
-    parts = [_moments([batch], target) for batch in batches]
+def _error(v: np.ndarray, log_weights: np.ndarray, target: Target) -> float:
+    """Largest standard error of a moment, by the spread of the batches, in standard deviations.
+
+    A batch of one stage is taken together with those of the same number of the others.
+    """
+    v = v.reshape(len(v), -1, STAGE_BATCHES, BATCH_DRAWS)
+    log_weights = log_weights.reshape(v.shape[1:])
+    parts = [
+        _moments(v[:, :, batch].reshape(len(v), -1), log_weights[:, batch].ravel(), target)
+        for batch in range(STAGE_BATCHES)
+    ]
     cov = np.mean([part.cov for part in parts], axis=0)
     std = np.sqrt(np.diag(cov))
     means = [part.mean / std for part in parts]
     covs = [part.cov / np.outer(std, std) for part in parts]
     spread = max(np.std(values, axis=0, ddof=1).max() for values in (means, covs))
-    return spread / np.sqrt(len(batches))
+    return spread / np.sqrt(STAGE_BATCHES)
 
 
 def _of_still_coordinates(coordinates: Coordinates) -> tuple:
