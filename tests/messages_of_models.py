@@ -169,6 +169,13 @@ MESSAGES = {
         "MTLDSRegressor: noise levels are either part of theta (varying=('noise',) names 'noise') "
         "or integrated out (sequence_noise=True), not both",
     ),
+    "specific variances with noise levels": (
+        lambda: MTLDSRegressor(specific_variances=True, sequence_noise=True).fit(**rows()),
+        ValueError,
+        "MTLDSRegressor: specific variances are integrated out where noise is the same for all "
+        "sequences; got specific_variances=True with sequence_noise=True. Set one of them to "
+        'False, or specific_variances="auto", which then finds none.',
+    ),
     "more latents than entries": (
         lambda: MTLDSRegressor(1, 8).fit(**rows()),
         ValueError,

@@ -223,3 +223,36 @@ def component_log_evidence(x, noise_cov, weights, means, factors):
         density = stats.multivariate_normal.logpdf(x, mean, cov + noise_cov)
         values.append(np.log(weight) + density)
     return values
+
+
+def departures_along(psi, shape, inputs, outputs, observed, entries, std):
+    """Residuals (n,) of the observed values at psi, and their derivatives J (n, m) along entries.
+
+    Outputs are linear in x0, B, D and offset: differences of simulations are exact.
+    """
+    base, _ = simulate(psi, shape, inputs, outputs, observed)
+    columns = [
+        simulate(psi + s * np.eye(len(psi))[entry], shape, inputs, outputs, observed)[0] - base
+        for entry, s in zip(entries, std, strict=True)
+    ]
+    return (outputs - base)[observed], np.stack([c[observed] for c in columns], axis=1)
+
+
+def marginal_log_likelihood(psi, shape, rows, noise_std, entries, std, weights=None):
+    """log N(y; yhat, R + J J') of one sequence, departures N(0, std^2) along entries of psi."""
+    observed = rows[2]
+    weights = np.ones(observed.shape) if weights is None else weights
+    residuals, J = departures_along(psi, shape, *rows, entries, std)
+    noise = (np.exp(psi[-1]) * np.broadcast_to(noise_std, observed.shape))[observed] ** 2
+    covariance = np.diag(noise / weights[observed]) + J @ J.T
+    log_det = np.linalg.slogdet(2 * np.pi * covariance)[1]
+    return -0.5 * (log_det + residuals @ np.linalg.solve(covariance, residuals))
+
+
+def departure_posterior(psi, shape, rows, noise_std, entries, std):
+    """Mean (m,) and covariance of standard normal departures given one sequence."""
+    observed = rows[2]
+    residuals, J = departures_along(psi, shape, *rows, entries, std)
+    noise = (np.exp(psi[-1]) * np.broadcast_to(noise_std, observed.shape))[observed] ** 2
+    covariance = np.linalg.inv(np.eye(len(std)) + (J.T / noise) @ J)
+    return covariance @ (J.T @ (residuals / noise)), covariance

@@ -64,7 +64,7 @@ def model(train):
 def driven():
     """A family with an input and a learned response to it."""
     data = make_input_driven(12, 30, random_state=0)
-    model = MTLDSRegressor(2, 1, n_init=1, disturbance="none", random_state=0)
+    model = MTLDSRegressor(2, 1, n_init=1, disturbance="none", max_iter=200, random_state=0)
     return model.fit(data.X, data.y, groups=data.groups, times=data.times), data
 
 

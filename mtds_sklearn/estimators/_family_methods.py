@@ -28,7 +28,7 @@ from mtds_sklearn.inference._online import start_online
 from mtds_sklearn.inference._paths import sample_paths
 from mtds_sklearn.model._latent_prior import latents_from_normal
 from mtds_sklearn.model._lds import LDS, lds_from_natural
-from mtds_sklearn.model._task_map import latent_prior, natural_parameters
+from mtds_sklearn.model._task_map import Family, latent_prior, n_shared, natural_parameters
 
 
 class FamilyMethods:
@@ -132,10 +132,11 @@ class FamilyMethods:
             Inputs of one sequence, in the order of time.
         n_sequences : int, default=1
             Number of members to draw from the prior of z; not used when `z` is given.
-        z : array-like of shape (n_sequences, latent_dim), default=None
-            Latents to use: points on a line interpolate along the manifold, the posterior mean of
-            one sequence with the inputs of another transfers its style. Then the outputs have no
-            noise; with a `y_transform` they are medians.
+        z : array-like of shape (n_sequences, n_latents), default=None
+            Latents to use, as in `posterior_mean_`: points on a line interpolate along the
+            manifold, the posterior mean of one sequence with the inputs of another transfers its
+            style. Those of specific variances may be left out, and are zero then. The outputs have
+            no noise; with a `y_transform` they are medians.
         random_state : int, RandomState instance or None, default=None
             Source of the draws.
 
@@ -143,13 +144,13 @@ class FamilyMethods:
         -------
         y : ndarray of shape (n_sequences, n_steps) or (n_sequences, n_steps, n_outputs)
             Outputs, in the units of y.
-        z : ndarray of shape (n_sequences, latent_dim)
+        z : ndarray of shape (n_sequences, n_latents)
             Their latents.
 
         Raises
         ------
         ValueError
-            If `z` has another number of columns than latent_dim or is not finite, the row index of
+            If `z` has another number of columns or is not finite, the row index of
             `X` tells of several sequences, or `n_sequences` is no number of them.
         """
         check_is_fitted(self)
@@ -160,7 +161,7 @@ class FamilyMethods:
         k = self.posterior_mean_.shape[1]
         normal, uniform = rng.standard_normal((n_sequences, k)), rng.uniform(size=n_sequences)
         if given:
-            z = _check_latents(z, k, who)
+            z = _check_latents(z, self.task_map_, who)
         else:
             z = latents_from_normal(latent_prior(self.task_map_), normal, uniform)
         _check_one_sequence(X, who)
@@ -187,8 +188,9 @@ class FamilyMethods:
 
         Parameters
         ----------
-        z : array-like of shape (n_systems, latent_dim), default=None
-            Latents; None: the posterior means of the training sequences, one for each of `labels_`.
+        z : array-like of shape (n_systems, n_latents), default=None
+            Latents as in `sample_sequences`; None: the posterior means of the training sequences,
+            one for each of `labels_`.
 
         Returns
         -------
@@ -203,12 +205,12 @@ class FamilyMethods:
         Raises
         ------
         ValueError
-            If `z` has another number of columns than latent_dim or is not finite.
+            If `z` has another number of columns or is not finite.
         """
         check_is_fitted(self)
         if z is None:
             z = self.posterior_mean_
-        z = _check_latents(z, self.posterior_mean_.shape[1], f"{type(self).__name__}.systems")
+        z = _check_latents(z, self.task_map_, f"{type(self).__name__}.systems")
         psi = natural_parameters(self.task_map_, z)
         return systems_in_units(lds_from_natural(psi, self.task_map_.chart.shape), self._units_)
 
@@ -219,11 +221,16 @@ class FamilyMethods:
         )  # fmt: skip
 
 
-def _check_latents(z: ArrayLike, k: int, who: str) -> np.ndarray:
-    """Latents (n_sequences, k) as float64."""
-    z = np.asarray(z, dtype=np.float64)
+def _check_latents(z: ArrayLike, family: Family, who: str) -> np.ndarray:
+    """Latents (n_sequences, n_latents) as float64, zero where those of specific variances lack."""
+    z, k = np.asarray(z, dtype=np.float64), family.loadings.shape[1]
+    if z.ndim == 2 and z.shape[1] == n_shared(family):
+        z = np.pad(z, ((0, 0), (0, len(family.specific))))
     if z.ndim != 2 or z.shape[1] != k:
-        raise ValueError(f"{who}: z needs shape (n_sequences, {k}), got {z.shape}")
+        needed = f"(n_sequences, {k})"
+        if family.specific:
+            needed = f"(n_sequences, {n_shared(family)}) or {needed}"
+        raise ValueError(f"{who}: z needs shape {needed}, got {z.shape}")
     n_bad = np.count_nonzero(~np.isfinite(z))
     if n_bad:
         raise ValueError(f"{who}: z must be finite; {n_bad} of {z.size} values are not")

@@ -19,9 +19,8 @@ from mtds_sklearn.estimators._crew import crew_of
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.inference._image import Image
-from mtds_sklearn.learning._disturbance import learn_rest
 from mtds_sklearn.learning._growth import Learned, Options, n_stages, resume, theta_size
-from mtds_sklearn.learning._latents import reduce_latents, widen_latents
+from mtds_sklearn.learning._rest import learn_after_growth
 from mtds_sklearn.learning._sample_growth import grow_from_sample
 from mtds_sklearn.model._lds import LDS
 from mtds_sklearn.model._noise import Growth, with_growth_weights
@@ -115,6 +114,13 @@ def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
     free += ("noise",) * ("noise" in varying)
     if estimator.initial_state != "varying":
         varying = tuple(kind for kind in varying if kind != "x0")
+    specific = getattr(estimator, "specific_variances", False)
+    if specific is True and estimator.sequence_noise:
+        raise ValueError(
+            f"{type(estimator).__name__}: specific variances are integrated out where noise is the "
+            "same for all sequences; got specific_variances=True with sequence_noise=True. Set "
+            'one of them to False, or specific_variances="auto", which then finds none.'
+        )
     return Options(
         n_states=most_states(estimator),
         latent_dim=latent_dim,
@@ -126,6 +132,7 @@ def make_options(estimator, latent_dim: int, varying: tuple) -> Options:
         disturbance=getattr(estimator, "disturbance", "none"),
         sequence_noise=getattr(estimator, "sequence_noise", False),
         find_latents=getattr(estimator, "latent_dim", 0) == "auto",
+        specific={True: "all", False: "none"}.get(specific, specific),
     )
 
 
@@ -162,22 +169,8 @@ def learn_best(
                 delayed(heard)(log, _grow, sequences, options, points, start) for start in normals
             )
             best = max(fits, key=lambda learned: learned.evidence)
-        return _rest(sequences, best, options, points, seed)
-
-
-def _rest(sequences, best: Learned, options: Options, points: np.ndarray, seed: int) -> Learned:
-    """What is learned after growth: fewer latents, disturbances, noise levels, more latents."""
-    with one_blas_thread():
-        if options.find_latents:
-            best = reduce_latents(sequences, best, options, points)
-            points = points[:, : best.family.loadings.shape[1]]
-        if options.disturbance != "none" or options.sequence_noise:
-            draws = make_draws(points.shape[1], seed)
-            best = learn_rest(sequences, best, options, points, draws)
-        # What pushes sequences off their course looks like more ways to differ.
-        if options.find_latents and not best.family.chart.gain and best.level is None:
-            best = widen_latents(sequences, best, options, lambda k: make_draws(k, seed).points)
-        return best
+        with one_blas_thread():
+            return learn_after_growth(sequences, best, options, points, seed)
 
 
 def learn_again(sequences: PackedSequences, family: Family, options: Options, seed: int) -> Learned:

@@ -30,19 +30,17 @@ from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_
 from mtds_sklearn.estimators._transform_choice import learn_in_units
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast
-from mtds_sklearn.learning._clusters import follow, with_components
+from mtds_sklearn.learning._clusters import follow
 from mtds_sklearn.learning._gain import disturbance_of
 from mtds_sklearn.learning._growth import Options, theta_size
+from mtds_sklearn.learning._latent_shape import fit_latent_shape, varying_entries
 from mtds_sklearn.learning._latents import most_latents
 from mtds_sklearn.learning._posterior import TaskPosterior
-from mtds_sklearn.learning._prior_fit import fit_prior
 from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._chart import n_family_states, theta_names
 from mtds_sklearn.model._noise import at_zero, unit_of
-from mtds_sklearn.model._task_map import Family, mean_noise, relative_levels
+from mtds_sklearn.model._task_map import mean_noise, n_shared, relative_levels, specific_variances
 
-# Above this standard deviation over the family an entry of theta counts as varying.
-RELEVANT_STD = 0.03
 # The shape of p(z) is fitted again when so many times as many sequences have been seen.
 PRIOR_REFIT = 1.2
 
@@ -91,6 +89,11 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     sequence_noise : bool, default=False
         Whether sequences may have noise levels of their own, whose distribution (inverse gamma)
         is learned and integrated out; only where that forecasts better.
+    specific_variances : "auto" or bool, default="auto"
+        Whether entries of x0, B, D and the offset may differ in ways of their own beside those of
+        z: theta_i = W z_i + b + e_i, e_i ~ N(0, diag(psi)), as in factor analysis. "auto": those
+        that ask for it, while the evidence rises; True: all whose most likely variance is not zero.
+        None with noise levels of sequences or noise that grows with y.
     max_iter : int, default=100
         Iterations of the last stage of EM.
     tol : float, default=2e-5
@@ -132,7 +135,9 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     n_states_ : int
         Number of states found.
     latent_dim_ : int
-        Dimension of z.
+        Dimension of z, without the latents of specific variances.
+    specific_variances_ : ndarray of shape (n_theta,)
+        psi, the specific variance of each entry of theta; 0 where it has none.
     disturbance_ : {"none", "noise", "gain"}
         What was found: nothing, coloured noise, or a gain on the states too.
     noise_std_ : ndarray of shape (n_outputs,)
@@ -145,9 +150,10 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         Names of the entries of theta.
     relevance_ : ndarray of shape (n_theta,)
         Standard deviation of each entry of theta over the family; 0 where it does not vary.
-    posterior_mean_ : ndarray of shape (n_sequences, latent_dim)
-        Posterior means of z of the training sequences.
-    posterior_cov_ : ndarray of shape (n_sequences, latent_dim, latent_dim)
+    posterior_mean_ : ndarray of shape (n_sequences, n_latents)
+        Posterior means of z of the training sequences, and after the `latent_dim_` numbers of z
+        those of e / sqrt(psi), in the order of the columns of W (`task_map_.specific`).
+    posterior_cov_ : ndarray of shape (n_sequences, n_latents, n_latents)
         Their posterior covariances.
     noise_level_ : ndarray of shape (n_sequences,)
         Noise of each training sequence as a multiple of `noise_std_`: at its posterior mean, if
@@ -210,6 +216,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         "initial_state": [StrOptions({"varying", "shared", "zero"})],
         "disturbance": [StrOptions({"none", "innovations", "joint", "auto"})],
         "sequence_noise": ["boolean"],
+        "specific_variances": [StrOptions({"auto"}), "boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -230,6 +237,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         initial_state="varying",
         disturbance="auto",
         sequence_noise=False,
+        specific_variances="auto",
         max_iter=100,
         tol=2e-5,
         n_init="auto",
@@ -246,6 +254,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         self.initial_state = initial_state
         self.disturbance = disturbance
         self.sequence_noise = sequence_noise
+        self.specific_variances = specific_variances
         self.max_iter = max_iter
         self.tol = tol
         self.n_init = n_init
@@ -275,10 +284,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         else:
             units, scaled, learned = learn_in_units(self, sequences, options, seed)
         warn_unconverged(self, learned)
-        varies = varying_entries(learned.family)
         known = (learned.family, learned.posterior)
-        prior = fit_prior(*known, varies, sequences.weights)
-        prior = with_components(prior, *known, sequences.weights, scaled)
+        prior = fit_latent_shape(*known, sequences.weights, scaled)
         family = learned.family._replace(prior=prior)
         return self._describe(family, learned.posterior, units) | {
             **({} if learned.level is None else {"noise_level_": learned.level}),
@@ -301,11 +308,12 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         return {
             "task_map_": family,
             "n_states_": n_family_states(family.chart),
-            "latent_dim_": family.loadings.shape[1],
+            "latent_dim_": n_shared(family),
             "noise_std_": at_zero(family.growth, mean_noise(family)) * units.scaling.output_scale,
             "noise_unit_": unit_of(family.growth, units.scaling),
             "theta_names_": theta_names(family.chart),
             "relevance_": np.where(varies, np.linalg.norm(family.loadings, axis=1), 0.0),
+            "specific_variances_": specific_variances(family),
             "noise_dof_": family.noise_dof,
             "noise_level_": relative_levels(family, posterior.mean),
             "disturbance_": disturbance_of(family),
@@ -323,9 +331,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         family, prior = step.stream.family, follow(self.task_map_.prior, step.shift, step.factor)
         n_at_prior = self._n_at_prior_
         if step.stream.n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
-            varies = varying_entries(family)
-            prior, n_at_prior = fit_prior(family, known.posterior, varies), step.stream.n_seen
-            prior = with_components(prior, family, known.posterior)
+            prior, n_at_prior = fit_latent_shape(family, known.posterior), step.stream.n_seen
         family = family._replace(prior=prior)
         return self._describe(family, known.posterior, self._units_) | {
             "labels_": known.labels,
@@ -390,11 +396,3 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
                 f"of theta with n_states={self.n_states}, {sequences.inputs.shape[1]} inputs and "
                 f"{sequences.outputs.shape[1]} outputs; got latent_dim={self.latent_dim}"
             )
-
-
-def varying_entries(family: Family) -> np.ndarray:
-    """Which entries of theta differ between sequences, bool (n_theta,).
-
-    The precision is that of each of the latent_dim entries of a row of W.
-    """
-    return family.loadings.shape[1] / family.precision > RELEVANT_STD**2

@@ -54,9 +54,9 @@ class SequencePosterior:
     ----------
     label : hashable
         Label of the sequence.
-    mean : ndarray of shape (latent_dim,)
-        Posterior mean of z.
-    cov : ndarray of shape (latent_dim, latent_dim)
+    mean : ndarray of shape (n_latents,)
+        Posterior mean of z, with the latents of specific variances last, as in `posterior_mean_`.
+    cov : ndarray of shape (n_latents, n_latents)
         Posterior covariance of z. It and the mean are worked out when one of them is first asked
         for, from draws of their own, to about 0.2 % of a standard deviation and 0.4 % of the
         variances: second moments need more draws than forecasts do. That takes a few hundredths of
@@ -97,12 +97,12 @@ class SequencePosterior:
 
     @property
     def mean(self) -> np.ndarray:
-        """Posterior mean of z, shape (latent_dim,)."""
+        """Posterior mean of z, shape (n_latents,)."""
         return self._accurate().mean.copy()
 
     @property
     def cov(self) -> np.ndarray:
-        """Posterior covariance of z, shape (latent_dim, latent_dim)."""
+        """Posterior covariance of z, shape (n_latents, n_latents)."""
         return self._accurate().cov.copy()
 
     @property

@@ -53,6 +53,8 @@ def learn_in_units(estimator, sequences: PackedSequences, options: Options, seed
     chosen = isinstance(estimator.y_transform, str) and estimator.y_transform == "auto"
     candidates = [units_for(sequences, None) if chosen else fit_units(estimator, sequences)]
     other = choose_units(sequences, options, seed) if chosen else None
+    if other is not None and other.growth is not None and options.specific == "all":
+        other = None  # beside noise that grows there are none
     candidates += [] if other is None else [other]
     n_init, found = resolve_n_init(estimator.n_init, len(sequences.labels), options), []
     for units in candidates:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences
-from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_scores
+from mtds_sklearn.inference._coordinates import latents, normal_scores
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import Draws
 from mtds_sklearn.inference._pool import (
@@ -33,7 +33,14 @@ from mtds_sklearn.inference._pool import (
     weigh,
 )
 from mtds_sklearn.inference._proposals import first_proposal, next_proposal, select_modes
-from mtds_sklearn.inference._target import Target, make_target, n_posteriors, select_target
+from mtds_sklearn.inference._specific import draws_given
+from mtds_sklearn.inference._target import (
+    Target,
+    departures_at,
+    make_target,
+    n_posteriors,
+    select_target,
+)
 from mtds_sklearn.model._task_map import Family
 
 # Inference ends when the last round is good by itself: a poor one often means that a tail is still
@@ -109,7 +116,7 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
         ended = np.flatnonzero(done)
         if len(ended):
             known = (select_pool(pool, ended), select_weighed(weighed, ended))
-            _settle(out, active[ended], _summary(*known, target.coordinates, draws))
+            _settle(out, active[ended], _summary(*known, select_target(target, ended), draws))
         lost = ~done & (share < LOST_SHARE)
         if near is not None and round_ == 1 and lost.any():
             anew = select_target(target, np.flatnonzero(lost))
@@ -125,7 +132,8 @@ def _infer(target: Target, draws: Draws, near: tuple | None) -> Posterior:
         elif near is None:
             proposal, modes = first_proposal(pool.v, log_weights(pool), target)
         else:
-            v = normal_scores(target.coordinates, np.swapaxes(near[0][go], 1, 2))
+            z = near[0][go, :, : len(target.coordinates.axes)]
+            v = normal_scores(target.coordinates, np.swapaxes(z, 1, 2))
             proposal = next_proposal(v[:, : pool.v.shape[1]], near[1][go], target, even=True)
     return out
 
@@ -150,13 +158,16 @@ def _settle(out: Posterior, which: np.ndarray, found: Posterior) -> None:
         whole[which] = part
 
 
-def _summary(pool: Pool, weighed: Weighed, coordinates: Coordinates, draws: Draws) -> Posterior:
+def _summary(pool: Pool, weighed: Weighed, target: Target, draws: Draws) -> Posterior:
     """Evidence from all points of the pool, and n_draws of them to keep."""
     v, weights = last_or_resampled(pool, weighed)
+    k = len(target.coordinates.axes)
     # Coordinates that move nothing keep their prior, whatever the weights.
-    still = draws.normal[0, v.shape[1] :]
+    still = draws.normal[0, v.shape[1] : k]
     still = np.broadcast_to(still, (len(v), *still.shape))
-    z = latents(coordinates, np.concatenate([v, still], axis=1))
+    z = latents(target.coordinates, np.concatenate([v, still], axis=1))
+    if target.along is not None:
+        z = np.concatenate([z, draws_given(departures_at(v, target), draws.normal[0, k:])], axis=1)
     return Posterior(
         np.ascontiguousarray(np.swapaxes(z, 1, 2)),
         np.log(np.maximum(weights, LEAST_WEIGHT)),

@@ -27,7 +27,8 @@ from mtds_sklearn.inference._draws import make_numbers
 from mtds_sklearn.inference._mixture import Mixture, density
 from mtds_sklearn.inference._pool import draw_round
 from mtds_sklearn.inference._proposals import Fit, log_reach, next_proposal
-from mtds_sklearn.inference._target import Target, make_target
+from mtds_sklearn.inference._specific import draws_given, mean_covariance
+from mtds_sklearn.inference._target import Target, departures_at, make_target
 from mtds_sklearn.model._latent_prior import NODES, log_normal_density
 from mtds_sklearn.model._task_map import Family
 
@@ -85,7 +86,8 @@ def accurate_moments(sequence: PackedSequences, family: Family, seed: int, near:
     """
     target = make_target(with_gap_weights(sequence, family), family)
     k = target.coordinates.n_moving
-    v = normal_scores(target.coordinates, near[0].T[None])[:, :k]
+    z = near[0][:, : len(target.coordinates.axes)]
+    v = normal_scores(target.coordinates, z.T[None])[:, :k]
     proposal = _wide_proposal(v, near[1][None], target)
     for number in range(FITS):
         v, log_weights = _weighted(proposal, target, (k, seed + number, FIT_DRAWS))
@@ -99,7 +101,10 @@ def accurate_moments(sequence: PackedSequences, family: Family, seed: int, near:
         proposal = _wide_proposal(stages.v, log_weights, target)
     moments = _moments(stages.v[0], log_weights[0], target)
     mean, cov = _of_still_coordinates(target.coordinates)
-    return moments._replace(mean=moments.mean + mean, cov=moments.cov + cov)
+    k = len(mean)  # the latents of specific variances, integrated out, come after these
+    moments.mean[:k] += mean
+    moments.cov[:k, :k] += cov
+    return moments
 
 
 def _wide_proposal(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Mixture:
@@ -142,10 +147,23 @@ def _moments(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Moments:
     weights = np.exp(log_weights - top)
     evidence = float(top + np.log(weights.mean()))
     weights /= weights.sum()
-    z = latents(target.coordinates, v[None])[0]
+    z, spread = _latents_given(v[None], weights[None], target)
     mean = z @ weights
     centred = z - mean[:, None]
-    return Moments(mean, (centred * weights) @ centred.T, evidence)
+    return Moments(mean, (centred * weights) @ centred.T + spread, evidence)
+
+
+def _latents_given(v: np.ndarray, weights: np.ndarray, target: Target) -> tuple:
+    """All latents (k, n_points) at their means given v, and the mean of their covariance."""
+    z = latents(target.coordinates, v)[0]
+    if target.along is None:
+        return z, 0.0
+    found = departures_at(v, target)
+    z = np.concatenate([z, draws_given(found, np.zeros(1))[0]])
+    m = len(target.along.std)
+    spread = np.zeros((len(z), len(z)))
+    spread[-m:, -m:] = mean_covariance(found, weights)[0]
+    return z, spread
 
 
 def _error(v: np.ndarray, log_weights: np.ndarray, target: Target) -> float:

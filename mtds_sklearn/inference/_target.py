@@ -9,8 +9,18 @@ import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences, frozen
 from mtds_sklearn._threads import run_split
-from mtds_sklearn.inference._coordinates import Coordinates, bend, coordinates_of
+from mtds_sklearn.inference._coordinates import Coordinates, bend, coordinates_of, latents
 from mtds_sklearn.inference._disturbance import gap_weights
+from mtds_sklearn.inference._specific import (
+    Departures,
+    Directions,
+    departures,
+    directions_of,
+    log_gain,
+    most_likely,
+    unit_columns,
+    without_departures,
+)
 from mtds_sklearn.kernels import _points
 from mtds_sklearn.model._chart import Chart, differentiate_only
 from mtds_sklearn.model._latent_prior import (
@@ -36,7 +46,7 @@ from mtds_sklearn.model._likelihood import (
     theta_quantities,
 )
 from mtds_sklearn.model._normal import in_directions
-from mtds_sklearn.model._task_map import Family, natural_map
+from mtds_sklearn.model._task_map import Family, natural_map, without_specific
 
 
 class Target(NamedTuple):
@@ -45,6 +55,7 @@ class Target(NamedTuple):
     Attributes
     ----------
     family : Family
+        Without specific variances: what they add is integrated out.
     coordinates : Coordinates
     run : Evaluations
         The sequences; where noise grows, without the weights that observed values have for it:
@@ -52,9 +63,12 @@ class Target(NamedTuple):
     weighted : Evaluations
         The sequences with these weights.
     chart : Chart
-        For derivatives in those natural entries that v moves.
-    jacobian : ndarray of shape (n_active, k)
-        Derivatives of these entries by the coordinates r that v is bent into.
+        For derivatives in those natural entries that v or specific departures move.
+    jacobian : ndarray of shape (n_active, k + m)
+        Derivatives of these entries by the coordinates r that v is bent into, and by the m
+        departures.
+    along : Directions or None
+        Of specific departures; None: there are none.
     """
 
     family: Family
@@ -63,18 +77,22 @@ class Target(NamedTuple):
     weighted: Evaluations
     chart: Chart
     jacobian: np.ndarray
+    along: Directions | None = None
 
 
 def make_target(sequences: PackedSequences, family: Family) -> Target:
     """Posteriors of sequences `with_gap_weights` in a family."""
+    along, family = directions_of(family), without_specific(family)
     coordinates = coordinates_of(family)
     run = weighted = evaluations(sequences)
     if family.growth is not None:
         gaps = frozen(gap_weights(sequences, family))
         run = evaluations(sequences._replace(precision=gaps))
     loadings = coordinates.way.loadings
+    if along is not None:
+        loadings = np.hstack([loadings, unit_columns(along, len(loadings))])
     chart = differentiate_only(family.chart, np.any(loadings != 0.0, axis=1))
-    return Target(family, coordinates, run, weighted, chart, loadings[chart.active])
+    return Target(family, coordinates, run, weighted, chart, loadings[chart.active], along)
 
 
 def select_target(target: Target, index: np.ndarray) -> Target:
@@ -117,9 +135,31 @@ def particle_transitions(psi: np.ndarray, shape: Shape) -> np.ndarray:
 
 def log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
     """log p(y_i | v) (n_sequences, n_points) of each sequence at its own points v."""
+    if target.along is not None:
+        return _marginal_log_likelihoods(v, target)
     total, level, log_weight = _squares(np.ascontiguousarray(v), target)
     density = _density(total.T, target.run, target, level.T).T
     return density + target.run.log_weight[:, None] + log_weight
+
+
+def departures_at(v: np.ndarray, target: Target) -> Departures:
+    """What the outputs say of specific departures given points v."""
+    return _departures(particle_parameters(target.family, latents(target.coordinates, v)), target)
+
+
+def _departures(psi: np.ndarray, target: Target) -> Departures:
+    chart, noise_std = target.family.chart, target.family.noise_std
+    transitions = particle_transitions(psi, chart.shape)
+    return departures(transitions, psi, target.run, chart, noise_std, target.along)
+
+
+def _marginal_log_likelihoods(v: np.ndarray, target: Target) -> np.ndarray:
+    """log p(y_i | v) with specific departures integrated out."""
+    psi = particle_parameters(target.family, latents(target.coordinates, v))
+    found = _departures(psi, target)
+    total = np.einsum("nos,o->sn", found.squared, target.family.noise_std**-2.0)
+    density = _density(total, target.run, target, psi[:, -1].T).T
+    return density + log_gain(found) + target.run.log_weight[:, None]
 
 
 def _density(total: np.ndarray, run: Evaluations, target: Target, level: np.ndarray) -> np.ndarray:
@@ -168,7 +208,8 @@ def log_target(v: np.ndarray, target: Target) -> np.ndarray:
 def local_quadratics(v: np.ndarray, target: Target) -> tuple:
     """The log target at a few points v, its gradient and Gauss-Newton curvature.
 
-    Where noise grows, with that of the observed values.
+    Where noise grows, with that of the observed values. Of what specific departures add to gradient
+    and curvature, that their sizes depend on v is left out.
 
     Returns
     -------
@@ -178,23 +219,33 @@ def local_quadratics(v: np.ndarray, target: Target) -> tuple:
         Of minus the log target; positive definite.
     """
     n, k, n_points = v.shape
-    noise_std, noise_dof = target.family.noise_std, target.family.noise_dof
     r, slope = bend(target.coordinates.way, v)
-    way, run = target.coordinates.way, target.weighted
-    run = select_evaluations(run, np.repeat(np.arange(n), n_points))
+    way = target.coordinates.way
+    run = select_evaluations(target.weighted, np.repeat(np.arange(n), n_points))
     psi = np.moveaxis(r, 1, 2).reshape(n * n_points, k) @ way.loadings.T + way.bias
-    parts = theta_quantities(psi, run, target.chart, noise_std)
-    value = _density(parts.squared @ noise_std**-2.0, run, target, psi[:, -1]) + run.log_weight
-    level = level_weights(parts.squared, run.n_observed, noise_std, noise_dof)
-    jacobian = target.jacobian
+    value, gradient, curvature = _quadratics(psi, run, target)
+    if target.along is not None:
+        u, gain = most_likely(gradient, curvature, k)
+        moved = psi + u @ unit_columns(target.along, psi.shape[1]).T
+        gradient, curvature = without_departures(*_quadratics(moved, run, target)[1:], k)
+        value = value + gain
     slope = np.moveaxis(slope, 1, 2)
-    gradient = (level[:, None] * parts.gradient @ jacobian).reshape(n, n_points, k) * slope
     pull, stiffness = _prior_quadratics(v, target.coordinates.components)
-    gradient += pull
-    curvature = level[:, None, None] * in_directions(parts.normal, target.chart, jacobian)
+    gradient = gradient.reshape(n, n_points, k) * slope + pull
     curvature = curvature.reshape(n, n_points, k, k)
     value = value.reshape(n, n_points) + log_prior(v, target)
     return value, gradient, curvature * slope[..., :, None] * slope[..., None, :] + stiffness
+
+
+def _quadratics(psi: np.ndarray, run: Evaluations, target: Target) -> tuple:
+    """Log likelihoods of evaluations, their gradients (.., k + m) and Gauss-Newton matrices."""
+    noise_std, noise_dof = target.family.noise_std, target.family.noise_dof
+    parts = theta_quantities(psi, run, target.chart, noise_std)
+    value = _density(parts.squared @ noise_std**-2.0, run, target, psi[:, -1]) + run.log_weight
+    level = level_weights(parts.squared, run.n_observed, noise_std, noise_dof)
+    gradient = level[:, None] * parts.gradient @ target.jacobian
+    normal = in_directions(parts.normal, target.chart, target.jacobian)
+    return value, gradient, level[:, None, None] * normal
 
 
 def _prior_quadratics(v: np.ndarray, components: Components | None) -> tuple:

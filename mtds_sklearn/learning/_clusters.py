@@ -18,11 +18,13 @@ from mtds_sklearn.model._latent_prior import (
     Components,
     LatentPrior,
     bent_coordinates,
+    beside_normal,
     latents_of,
     scores_of,
     table_slopes,
+    widened,
 )
-from mtds_sklearn.model._task_map import Family, natural_map
+from mtds_sklearn.model._task_map import Family, natural_map, without_specific
 
 # Of more sequences than this a part is looked at.
 MOST_SEQUENCES = 500
@@ -42,8 +44,9 @@ def with_components(
     prior : LatentPrior
         Independent coordinates.
     family : Family
+        With specific variances, if it has any, which are integrated out.
     posterior : TaskPosterior
-        Of the sequences under N(0, I).
+        Of z, of the sequences under N(0, I).
     weights : ndarray of shape (n_sequences,), default=None
         How often each sequence counts; None: once.
     sequences : PackedSequences or None
@@ -51,7 +54,7 @@ def with_components(
     """
     if not bent_coordinates(prior).any():
         return prior
-    order, n_moving = moving_first(natural_map(family)[0] @ prior.axes)
+    order, n_moving = moving_first(natural_map(without_specific(family))[0] @ prior.axes)
     prior = prior._replace(axes=prior.axes[:, order], quantiles=prior.quantiles[order])
     seen = np.flatnonzero(np.any(posterior.mean != 0.0, axis=1))  # of others nothing was observed
     if len(seen) > MOST_SEQUENCES:
@@ -62,13 +65,16 @@ def with_components(
     look_again = None
     if sequences is not None:
         part = with_gap_weights(select_sequences(sequences, seen), family)
-        target = make_target(part, family._replace(prior=prior))
+        whole = beside_normal(prior, len(family.specific))
+        target = make_target(part, family._replace(prior=whole))
 
         def look_again(at):
             return quadratics_at(at, target, count)
 
     components = fit_components(quadratics, look_again)
-    return prior if components is None else prior._replace(components=_padded(components, prior))
+    if components is None:
+        return prior
+    return prior._replace(components=widened(components, len(prior.axes)))
 
 
 def implied_quadratics(
@@ -114,14 +120,6 @@ def _expanded(level, gradient, stiffness, v) -> tuple:
     bent = np.einsum("njab,njb->nja", stiffness, v)
     level = level - np.einsum("nja,nja->nj", gradient, v) - 0.5 * np.einsum("nja,nja->nj", bent, v)
     return level, gradient + bent, stiffness
-
-
-def _padded(components: Components, prior: LatentPrior) -> Components:
-    """The components with N(0, I) in the scores that come after theirs."""
-    (n, moving), k = components.means.shape, len(prior.axes)
-    means, factors = np.zeros((n, k)), np.tile(np.eye(k), (n, 1, 1))
-    means[:, :moving], factors[:, :moving, :moving] = components.means, components.factors
-    return Components(components.weights, means, factors)
 
 
 def follow(prior: LatentPrior, shift: np.ndarray, factor: np.ndarray) -> LatentPrior:

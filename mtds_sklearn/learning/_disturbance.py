@@ -121,10 +121,10 @@ def add_disturbance(
     is learned together in any case.
     """
     rough = first_draws(draws, ROUGH_DRAWS, ROUGH_ROUNDS)
-    judged = spread_sample(sequences, JUDGED_SEQUENCES)
+    judged = judged_sample(sequences)
     search = Search(sequences, judged, points, rough, options)
     before, auto = judge(judged, learned.family, rough), options.disturbance == "auto"
-    if len(before.density) == 0 or (auto and not _is_disturbed(sequences, learned, before)):
+    if len(before.density) == 0 or (auto and not is_disturbed(sequences, learned, before)):
         return learned
     size, tried = _best_with_noise(search, learned)
     best, others = _best_kind(search, size)
@@ -137,6 +137,11 @@ def add_disturbance(
         one.learned.stages[0]._replace(kept=one.learned is chosen) for one in (*tried, *others)
     ]
     return chosen._replace(stages=(*learned.stages, *stages))
+
+
+def judged_sample(sequences: PackedSequences) -> PackedSequences:
+    """The sequences whose forecasts decide."""
+    return spread_sample(sequences, JUDGED_SEQUENCES)
 
 
 def _best_with_noise(search: Search, learned: Learned) -> tuple[Size, list[Candidate]]:
@@ -225,7 +230,7 @@ def _rises(trial: Candidate, other: Candidate) -> bool:
     return bool(more_evident and np.mean(trial.density) > np.mean(other.density))
 
 
-def _is_disturbed(sequences: PackedSequences, learned: Learned, judged: Judgement) -> bool:
+def is_disturbed(sequences: PackedSequences, learned: Learned, judged: Judgement) -> bool:
     """Whether residuals remember, or forecasts miss by more than they should.
 
     With states to spare, residuals are white and forecasts too sure.
@@ -275,7 +280,7 @@ def add_levels(
         )
         levels = fit_levels(base, other.family, other.posterior)
     family = other.family._replace(noise_std=levels.noise_std, noise_dof=levels.dof)
-    sample = spread_sample(sequences, JUDGED_SEQUENCES)
+    sample = judged_sample(sequences)
     before, after = (judge(sample, each, draws).density for each in (learned.family, family))
     if np.isinf(levels.dof) or np.sum(after) <= np.sum(before):
         return learned

@@ -39,7 +39,7 @@ from mtds_sklearn.learning._posterior import TaskPosterior, divergence
 from mtds_sklearn.learning._reweighting import weighted_by_family
 from mtds_sklearn.model._chart import n_family_states
 from mtds_sklearn.model._likelihood import gaussian_log_density
-from mtds_sklearn.model._task_map import Family
+from mtds_sklearn.model._task_map import Family, learned_columns
 
 # Noise below this share of an output's standard deviation is rounding, not noise.
 MIN_NOISE = 1e-4
@@ -203,8 +203,8 @@ def update_relevance(family: Family, last: Curvature, moving: np.ndarray | None 
     Of all rows of W, or of those with an entry that `moving` (k + 1, n_theta) marks.
 
     With V the inverse of the Gauss-Newton matrix plus prior precisions R: the precision of row r of
-    W becomes k / sum_j (W_rj^2 + V_rj,rj), and gamma = sum (1 - R V) over all free entries of (W,
-    b), the number of values that they use up.
+    W becomes k / sum_j (W_rj^2 + V_rj,rj), k the number of its entries that are learned, and gamma
+    = sum (1 - R V) over all free entries of (W, b), the number of values that they use up.
     """
     k = family.loadings.shape[1]
     normal, free = posterior_normal(family, last, moving)
@@ -214,7 +214,8 @@ def update_relevance(family: Family, last: Curvature, moving: np.ndarray | None 
     vary = free.reshape(k + 1, -1)[:k].any(axis=0)
     size = np.sum(family.loadings**2, axis=1) + variance.reshape(k + 1, -1)[:k].sum(axis=0)
     precision = family.precision.copy()
-    precision[vary] = np.clip(k / np.maximum(size[vary], 1e-300), *RELEVANCE_RANGE)
+    n_learned = learned_columns(family).sum(axis=1)[vary]
+    precision[vary] = np.clip(n_learned / np.maximum(size[vary], 1e-300), *RELEVANCE_RANGE)
     if k == 0:
         precision = family.precision
     return family._replace(precision=precision), float(n_determined)

@@ -57,7 +57,10 @@ def with_noise_states(family: Family) -> Family:
     bias = np.zeros(len(chart.entries))
     precision = np.full(len(chart.entries), np.inf)
     loadings[rows], bias[rows], precision[rows] = family.loadings, family.bias, family.precision
-    return family._replace(chart=chart, loadings=loadings, bias=bias, precision=precision)
+    specific = tuple(rows[entry] for entry in family.specific)
+    return family._replace(
+        chart=chart, loadings=loadings, bias=bias, precision=precision, specific=specific
+    )
 
 
 def _shifted(entry: tuple, old: Chart, shape: Shape, n_noise: int) -> tuple:

@@ -18,7 +18,12 @@ from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.model._chart import Chart, complement, make_chart
 from mtds_sklearn.model._lds import Shape, is_modal, modal_entries
 from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
-from mtds_sklearn.model._task_map import Family, natural_parameters
+from mtds_sklearn.model._task_map import (
+    Family,
+    learned_columns,
+    n_shared,
+    natural_parameters,
+)
 
 RADII = (0.6, 0.85, 0.93, 0.97, 0.99)
 N_ANGLES = 60
@@ -86,9 +91,9 @@ def release(family: Family, rows: np.ndarray, size: float) -> Family:
     They start at a share of `size`, along all latents alike: along a latent that nothing else moves
     a row of zeros would stay.
     """
-    k = family.loadings.shape[1]
+    k = n_shared(family)
     loadings, precision = family.loadings.copy(), family.precision.copy()
-    loadings[rows], precision[rows] = LATE_SCALE * size / np.sqrt(max(k, 1)), 1.0
+    loadings[rows, :k], precision[rows] = LATE_SCALE * size / np.sqrt(max(k, 1)), 1.0
     return family._replace(loadings=loadings, precision=precision)
 
 
@@ -255,7 +260,10 @@ def add_block(family: Family, block: Block, varying: tuple, normals: np.ndarray)
             if np.isfinite(precision[row]):
                 loadings[row] = scale * normals[row]
     parts = (chart, loadings, bias, family.noise_std, precision)
-    return Family(*parts, growth=family.growth)
+    specific = tuple(chart.entries.index(old.entries[row]) for row in family.specific)
+    larger = Family(*parts, growth=family.growth, specific=specific)
+    loadings[~learned_columns(larger)] = 0.0
+    return larger
 
 
 def n_entries(shape: Shape, n_new: int, free: tuple) -> int:

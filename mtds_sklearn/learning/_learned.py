@@ -31,6 +31,8 @@ class Options(NamedTuple):
         Whether latent_dim is only where to begin; see `_latents`.
     growth : Growth or None
         How the noise grows with the outputs, by which their values are weighted.
+    specific : {"none", "auto", "all"}
+        Which entries may have specific variances; see `_specific`.
     """
 
     n_states: int
@@ -44,6 +46,7 @@ class Options(NamedTuple):
     sequence_noise: bool = False
     find_latents: bool = False
     growth: Growth | None = None
+    specific: str = "none"
 
 
 class Stage(NamedTuple):

@@ -39,7 +39,12 @@ from mtds_sklearn.model._likelihood import (
     theta_quantities,
 )
 from mtds_sklearn.model._normal import normal_entries, symmetric
-from mtds_sklearn.model._task_map import Family, log_levels, natural_parameters
+from mtds_sklearn.model._task_map import (
+    Family,
+    learned_columns,
+    log_levels,
+    natural_parameters,
+)
 
 BIAS_PRECISION = 0.01
 # Share of its diagonal that is added to a Gauss-Newton matrix. Where outputs have next to no noise,
@@ -80,9 +85,9 @@ def weighted_counts(sequences: PackedSequences) -> np.ndarray:
 
 def prior_precision(family: Family) -> np.ndarray:
     """Prior precisions of [W b] as (k+1, n_theta); inf: an entry that is not learned."""
-    k = family.loadings.shape[1]
+    rows = np.where(learned_columns(family).T, family.precision, np.inf)
     bias = [np.inf if kind == "noise" else BIAS_PRECISION for kind, _, _ in family.chart.entries]
-    return np.vstack([np.tile(family.precision, (k, 1)), bias])
+    return np.vstack([rows, bias])
 
 
 def log_prior(family: Family) -> float:

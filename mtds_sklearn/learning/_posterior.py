@@ -58,15 +58,19 @@ def moments(posterior: TaskPosterior, weights: np.ndarray) -> np.ndarray:
     return out
 
 
-def whitening(total: np.ndarray) -> tuple:
+def whitening(total: np.ndarray, n_own: int = 0) -> tuple:
     """Mean mu (k,) and Cholesky factor L (k, k) of the aggregate with such `moments`.
 
     Also by how much the sum of the divergences from N(0, I) falls where z becomes L^-1 (z - mu).
+    The last `n_own` coordinates lose what the others tell of them, and are scaled each by itself:
+    what they have in common beyond that is left to them.
     """
     k = len(total) - 1
     n = total[-1, -1]
     mu, spread = total[:k, k] / n, total[:k, :k] / n
-    L = np.linalg.cholesky(spread - np.outer(mu, mu))
+    L, own = np.linalg.cholesky(spread - np.outer(mu, mu)), slice(k - n_own, k)
+    if n_own:
+        L[own, own] = np.diag(np.linalg.norm(L[own, own], axis=1))
     return mu, L, n * (0.5 * (np.trace(spread) - k) - np.sum(np.log(np.diag(L))))
 
 

@@ -37,7 +37,7 @@ def fit_prior(
     relevant: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> LatentPrior:
-    """p(z) for a learned family.
+    """p(z) for a learned family without specific variances.
 
     Parameters
     ----------

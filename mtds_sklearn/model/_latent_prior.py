@@ -176,3 +176,34 @@ def look_up(table: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Values (...) of a table (N_NODES,) at normal numbers v (...)."""
     node, share = place(v)
     return (1.0 - share) * table[node] + share * table[node + 1]
+
+
+def beside_normal(prior: LatentPrior, n_more: int) -> LatentPrior:
+    """The distribution of z and, after it, of `n_more` independent standard normal numbers."""
+    if n_more == 0:
+        return prior
+    k, components = len(prior.axes), prior.components
+    axes = np.eye(k + n_more)
+    axes[:k, :k] = prior.axes
+    quantiles = np.vstack([prior.quantiles, np.tile(NODES, (n_more, 1))])
+    if components is not None:
+        components = widened(components, k + n_more)
+    return LatentPrior(axes, quantiles, components)
+
+
+def first_of(prior: LatentPrior, k: int) -> LatentPrior:
+    """The distribution of the first k coordinates of z, of which the others are independent."""
+    components = prior.components
+    if components is not None:
+        components = Components(
+            components.weights, components.means[:, :k], components.factors[:, :k, :k]
+        )
+    return LatentPrior(prior.axes[:k, :k], prior.quantiles[:k], components)
+
+
+def widened(components: Components, latent_dim: int) -> Components:
+    """The components with N(0, I) in the scores that come after theirs."""
+    n, k = components.means.shape
+    means, factors = np.zeros((n, latent_dim)), np.tile(np.eye(latent_dim), (n, 1, 1))
+    means[:, :k], factors[:, :k, :k] = components.means, components.factors
+    return Components(components.weights, means, factors)

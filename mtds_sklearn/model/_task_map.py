@@ -1,11 +1,17 @@
-"""The map from a sequence's latent z to its system: theta = W z + b, z ~ p(z)."""
+"""The map from a sequence's latent z to its system: theta = W z + b, z ~ p(z).
+
+As in factor analysis entries may have specific variances, theta = W z + b + e with independent
+e_j ~ N(0, psi_j). They stand in W as columns of their own, each with one entry, sqrt(psi_j), whose
+latents are N(0, 1) and independent of the others: (z, e / sqrt(psi)) is what is called z where
+nothing else is said.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from mtds_sklearn.model._chart import Chart
-from mtds_sklearn.model._latent_prior import LatentPrior, standard_prior
+from mtds_sklearn.model._latent_prior import LatentPrior, first_of, standard_prior
 from mtds_sklearn.model._noise import Growth
 
 
@@ -17,7 +23,7 @@ class Family(NamedTuple):
     chart : Chart
         What theta means.
     loadings : ndarray of shape (n_theta, latent_dim)
-        W; rows of entries that do not vary are zero.
+        W, the columns of specific variances last; rows of entries that do not vary are zero.
     bias : ndarray of shape (n_theta,)
         b, the theta of the family's mean.
     noise_std : ndarray of shape (n_outputs,)
@@ -30,6 +36,8 @@ class Family(NamedTuple):
         Degrees of freedom of the noise level of a sequence; inf: all sequences have the same.
     growth : Growth or None
         How the noise grows with the outputs; None: it does not.
+    specific : tuple of int
+        Entries of theta with specific variances, in the order of their columns.
     """
 
     chart: Chart
@@ -40,6 +48,44 @@ class Family(NamedTuple):
     prior: LatentPrior | None = None
     noise_dof: float = np.inf
     growth: Growth | None = None
+    specific: tuple = ()
+
+
+def n_shared(family: Family) -> int:
+    """Number of latents without those of specific variances."""
+    return family.loadings.shape[1] - len(family.specific)
+
+
+def learned_columns(family: Family) -> np.ndarray:
+    """Which entries of W may be learned as far as its structure goes, bool (n_theta, latent_dim).
+
+    The column of a specific variance has one.
+    """
+    free = np.ones(family.loadings.shape, dtype=bool)
+    if family.specific:
+        k = n_shared(family)
+        free[:, k:] = False
+        free[family.specific, k + np.arange(len(family.specific))] = True
+    return free
+
+
+def specific_variances(family: Family) -> np.ndarray:
+    """psi (n_theta,), zero where theta is W z + b."""
+    psi = np.zeros(len(family.bias))
+    columns = n_shared(family) + np.arange(len(family.specific))
+    psi[list(family.specific)] = family.loadings[list(family.specific), columns] ** 2
+    return psi
+
+
+def without_specific(family: Family) -> Family:
+    """The family of W z + b, with the distribution of z alone."""
+    if not family.specific:
+        return family
+    k = n_shared(family)
+    prior = None if family.prior is None else first_of(family.prior, k)
+    return family._replace(
+        loadings=np.ascontiguousarray(family.loadings[:, :k]), prior=prior, specific=()
+    )
 
 
 def latent_prior(family: Family) -> LatentPrior:
