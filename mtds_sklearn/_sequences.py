@@ -280,6 +280,8 @@ def _order_rows(
     """Return the order of the rows, the offsets of the sequences and their labels."""
     if labels is None:
         numbers, sequence_labels = np.zeros(n_rows, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        if times is None:
+            return np.arange(n_rows), np.array([0, n_rows]), sequence_labels
     else:
         column = as_column(labels, n_rows, name="groups", who=who)
         numbers, sequence_labels = number_labels(column, who)

@@ -98,9 +98,11 @@ def run_through(run: Run, sequences: PackedSequences, skip: np.ndarray | None = 
     run : Run
         With the states after the last rows.
     """
-    n_rows = np.diff(sequences.offsets)
-    skip = np.zeros_like(n_rows) if skip is None else skip
-    start, shape = np.concatenate([[0], np.cumsum(n_rows - skip)]), run.chart.shape
+    n_rows, shape = np.diff(sequences.offsets), run.chart.shape
+    if skip is None:
+        skip, start = np.zeros_like(n_rows), sequences.offsets.copy()
+    else:
+        start = np.concatenate([[0], np.cumsum(n_rows - skip)])
     yhat = np.empty((start[-1], shape.n_outputs, run.psi.shape[2]))
     state = run.state.copy()
     _particles.simulate(

@@ -37,6 +37,8 @@ class Online(NamedTuple):
     log_evidence, ess : float
     run : Run
         The particles of the one sequence, and their states after its last row.
+    variance : ndarray of shape (n_outputs, n_draws) or (n_outputs, 1)
+        Of the noise of each particle, before it grows with the output.
     """
 
     history: PackedSequences
@@ -45,6 +47,7 @@ class Online(NamedTuple):
     log_evidence: float
     ess: float
     run: Run
+    variance: np.ndarray
 
 
 def start_online(sequences: PackedSequences, family: Family, draws: Draws, near=None) -> list:
@@ -56,11 +59,12 @@ def start_online(sequences: PackedSequences, family: Family, draws: Draws, near=
     psi = particle_parameters(family, np.swapaxes(posterior.z, 1, 2))
     psi, n_rows = with_levels(psi, sequences, family), np.diff(sequences.offsets)
     _, run = run_through(start_run(psi, family.chart, family.growth), sequences, skip=n_rows)
+    variance = noise_variances(psi, family.noise_std)
     numbers = zip(posterior.log_evidence.tolist(), posterior.ess.tolist(), strict=True)
     return [
         Online(
             select_sequences(sequences, [i]), posterior.z[i], posterior.log_weights[i], *known,
-            Run(*(part[i : i + 1] for part in run[:3]), *run[3:]),
+            Run(*(part[i : i + 1] for part in run[:3]), *run[3:]), variance[i],
         )
         for i, known in enumerate(numbers)
     ]  # fmt: skip
@@ -72,17 +76,9 @@ def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) 
     history = _join(online.history, rows)
     if not rows.observed.any():
         return online._replace(history=history, run=run)
-    variance = noise_variances(run.psi[0], family.noise_std) * noise_factor(family.growth, yhat)
-    variance = np.broadcast_to(variance, yhat.shape)
+    variance = online.variance * noise_factor(family.growth, yhat)
     weights = gap_weights(with_gap_weights(history, family), family)[-len(rows.inputs) :]
-    log_w = online.log_weights.copy()
-    for o, weight in enumerate(weights.T):
-        seen = weight > 0.0
-        if seen.any():
-            error = rows.outputs[seen, o, None] - yhat[seen, o]
-            log_w -= 0.5 * (weight[seen] @ (error**2 / variance[seen, o]))
-            log_w -= 0.5 * np.sum(LOG_2PI + np.log(variance[seen, o]), axis=0)
-            log_w += 0.5 * np.sum(np.log(weight[seen]))
+    log_w = online.log_weights + _log_densities(yhat, variance, rows, weights)
     top = log_w.max()
     weights = np.exp(log_w - top)
     total = weights.sum()
@@ -97,6 +93,22 @@ def extend(online: Online, family: Family, draws: Draws, rows: PackedSequences) 
         ess=ess,
         run=run,
     )
+
+
+def _log_densities(
+    yhat: np.ndarray, variance: np.ndarray, rows: PackedSequences, weights: np.ndarray
+) -> np.ndarray:
+    """Log densities (n_particles,) of all observed values of the rows together.
+
+    yhat (n_rows, n_outputs, n_particles), the variance that, or with one number for all particles;
+    weights (n_rows, n_outputs).
+    """
+    squares = rows.outputs[..., None] - yhat
+    squares *= squares
+    precision = weights[..., None] / variance
+    squares *= precision  # zero where nothing is observed
+    logs = np.log(precision, out=np.full_like(precision, LOG_2PI), where=weights[..., None] > 0.0)
+    return 0.5 * ((logs - LOG_2PI).sum(axis=(0, 1)) - squares.sum(axis=(0, 1)))
 
 
 def _join(first: PackedSequences, second: PackedSequences) -> PackedSequences:

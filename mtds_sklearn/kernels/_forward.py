@@ -21,7 +21,7 @@ from mtds_sklearn.kernels._recursion import (
 
 
 @njit(**INLINE)
-def _innovate(W, at, shape, t):
+def innovate(W, at, shape, t):
     """error <- y - yhat, where y is observed."""
     for o in range(shape[2]):
         place = t * shape[2] + o
@@ -43,7 +43,7 @@ def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, out, end_state
         _hand_on(W, at, h, end_state[e + h])
     for t in range(longest):
         drive(W, at, shape, t, at.s, at.x)
-        _innovate(W, at, shape, t)
+        innovate(W, at, shape, t)
         advance(W, at, shape, gain, at.x, at.s)
         for h in range(width):
             if t < n_rows[e + h]:

@@ -105,12 +105,18 @@ _register(operator.truediv, "fdiv")
 
 def _pointer(context, builder, array_type, array, index):
     """Where the lanes of number `index` begin in a one-dimensional array."""
+    place = builder.mul(index, ir.Constant(index.type, LANES))
+    return _pointer_at(context, builder, array_type, array, place)
+
+
+def _pointer_at(context, builder, array_type, array, place):
+    """Where the eight numbers from `place` on begin in a one-dimensional array."""
     if array_type.layout != "C" or array_type.ndim != 1:
         raise TypeError(f"lanes stand in contiguous one-dimensional arrays, not {array_type}")
     struct = context.make_array(array_type)(context, builder, array)
-    place = builder.mul(index, ir.Constant(index.type, LANES))
     if context.enable_boundscheck:
-        cgutils.do_boundscheck(context, builder, place, struct.nitems, 0)
+        last = builder.add(place, ir.Constant(place.type, LANES - 1))
+        cgutils.do_boundscheck(context, builder, last, struct.nitems, 0)
     return builder.bitcast(builder.gep(struct.data, [place], inbounds=True), VECTOR.as_pointer())
 
 
@@ -122,6 +128,29 @@ def load(typing_context, array, index):
         return builder.load(_pointer(context, builder, signature.args[0], *arguments), align=8)
 
     return lanes(array, types.intp), generate
+
+
+@intrinsic
+def load_at(typing_context, array, place):
+    """The eight numbers of a one-dimensional array from `place` on, as lanes."""
+
+    def generate(context, builder, signature, arguments):
+        where = _pointer_at(context, builder, signature.args[0], *arguments)
+        return builder.load(where, align=8)
+
+    return lanes(array, types.intp), generate
+
+
+@intrinsic
+def store_at(typing_context, array, place, value):
+    """The eight numbers of a one-dimensional array from `place` on <- lanes."""
+
+    def generate(context, builder, signature, arguments):
+        where = _pointer_at(context, builder, signature.args[0], *arguments[:2])
+        builder.store(arguments[2], where, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
 
 
 def _keep_rolled(builder):

@@ -1,9 +1,8 @@
-"""Loops over particles, compiled by numba: what inference evaluates in bulk.
+"""Particles that are run through the rows of their sequences, compiled by numba.
 
-All particles of a sequence stand side by side in the last axis, and the inner loops run over
-`LANES` of them, which the compiler turns into vector instructions: several times as fast as one
-particle after the other. The recursion and the order of a natural parameter vector psi are those of
-`_recursion`, and so are `shape`, `data` and `gain`. In place of the chart coordinates of A these
+Particles of one sequence stand side by side in the last axis, and eight of them are worked on
+together, one in each lane; W, `at`, rows in lanes, the order of a natural parameter vector psi,
+`shape`, `data` and `gain` are those of `_recursion`. In place of the chart coordinates of A these
 kernels read its entries, `transition`: of each 2x2 block the diagonal, the upper and the lower one,
 then the pole of an odd last state; or, if `block` is not 2, all of A row by row.
 """
@@ -11,120 +10,73 @@ then the pole of an odd last state; or, if `block` is not 2, all of A row by row
 import numpy as np
 from numba import njit
 
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
-# Helpers are called by kernels alone; most allocate nothing. Slices and fills of arrays are written
-# out as loops: numba takes seconds to compile what stands for them.
-HELPER = {key: value for key, value in JIT.items() if key != "cache"} | {
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-LEAF = HELPER | {"_nrt": False}
-# Particles that are worked on together: a multiple of what any processor's vectors hold, few enough
-# that their states stay in the fastest cache.
-LANES = 64
+from mtds_sklearn.kernels._forward import innovate
+from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, load, load_at, store, store_at
+from mtds_sklearn.kernels._recursion import (
+    advance,
+    drive,
+    layout,
+    load_rows,
+    longest_of,
+    room,
+)
+from mtds_sklearn.kernels._transitions import is_modal
+
+
+@njit(**INLINE)
+def load_side_by_side(W, to, source, place, first, last):
+    """W[to ..] <- eight columns of the rows first .. last - 1 of a table, or the last ones again.
+
+    source holds tables, flat; place = (n_rows, n_columns, e, h): columns from h on of table e.
+    """
+    n_rows, n_columns, e, h = place
+    start = (e * n_rows + first) * n_columns + h
+    if h + LANES <= n_columns:
+        for i in range(last - first):
+            store(W, to + i, load_at(source, start + i * n_columns))
+        return
+    for i in range(last - first):
+        for lane in range(LANES):
+            W[LANES * (to + i) + lane] = source[
+                start + i * n_columns + min(lane, n_columns - 1 - h)
+            ]
+
+
+@njit(**INLINE)
+def hand_out(W, place, out, n_columns, row, h):
+    """Columns h .. h + 7 of a row of `out` (flat) <- lanes of W[place], as many as there are."""
+    first = row * n_columns + h
+    if h + LANES <= n_columns:
+        store_at(out, first, load(W, place))
+        return
+    for lane in range(n_columns - h):
+        out[first + lane] = W[LANES * place + lane]
 
 
 @njit(**LEAF)
-def _load(source, e, first, count, h, width, out):
-    """out[i] <- particles h .. h + width - 1 of entry first + i of sequence e."""
-    for i in range(count):
-        for r in range(width):
-            out[i, r] = source[e, first + i, h + r]
+def _load_transition(W, at, shape, transition, place):
+    """A <- its entries."""
+    n = shape[0]
+    if not is_modal(shape):
+        load_side_by_side(W, at.A, transition, place, 0, place[0])
+        return
+    load_side_by_side(W, at.work, transition, place, 0, place[0])
+    for i in range(0, n - 1, 2):
+        entry = at.work + 3 * (i // 2)
+        for place in range(3):
+            store(W, at.A + 2 * i + place, load(W, entry + place))
+        store(W, at.A + 2 * i + 3, load(W, entry))
+    if n % 2 == 1:
+        store(W, at.A + 2 * (n - 1), load(W, at.work + 3 * (n // 2)))
 
 
 @njit(**LEAF)
-def _starts(n_natural, shape):
-    """Where B, x0, K, C, D and offset start in a natural parameter vector."""
-    n, m, p = shape[0], shape[1], shape[2]
-    B = n_natural - (n * m + n + 2 * n * p + p * m + p + 1)
-    x0 = B + n * m
-    K = x0 + n
-    C = K + n * p
-    D = C + p * n
-    return B, x0, K, C, D, D + p * m
-
-
-@njit(**LEAF)
-def _drive(P, at, shape, inputs, row, s, x, width):
-    """x <- s + B u."""
-    n, m = shape[0], shape[1]
-    for i in range(n):
-        for r in range(width):
-            x[i, r] = s[i, r]
-    for j in range(m):
-        u = inputs[row, j]
-        if u != 0.0:
-            for i in range(n):
-                b = at[0] + i * m + j
-                for r in range(width):
-                    x[i, r] += P[b, r] * u
-
-
-@njit(**LEAF)
-def _emit(P, at, shape, o, inputs, row, x, yhat, width):
-    """yhat <- C x + D u + offset of output o."""
-    n, m = shape[0], shape[1]
-    for r in range(width):
-        yhat[o, r] = P[at[5] + o, r]
-    for j in range(m):
-        u = inputs[row, j]
-        if u != 0.0:
-            d = at[4] + o * m + j
-            for r in range(width):
-                yhat[o, r] += P[d, r] * u
-    for i in range(n):
-        c = at[3] + o * n + i
-        for r in range(width):
-            yhat[o, r] += P[c, r] * x[i, r]
-
-
-@njit(**LEAF)
-def _advance(A, P, at, shape, gain, x, error, s, width):
-    """s <- A x + K e."""
-    n, p, block = shape[0], shape[2], shape[3]
-    if block == 2:
-        for i in range(0, n - 1, 2):
-            a = 3 * (i // 2)
-            for r in range(width):
-                s[i, r] = A[a, r] * x[i, r] + A[a + 1, r] * x[i + 1, r]
-                s[i + 1, r] = A[a + 2, r] * x[i, r] + A[a, r] * x[i + 1, r]
-        if n % 2 == 1:
-            for r in range(width):
-                s[n - 1, r] = A[3 * (n // 2), r] * x[n - 1, r]
-    else:
-        for i in range(n):
-            for r in range(width):
-                s[i, r] = A[i * n, r] * x[0, r]
-            for j in range(1, n):
-                for r in range(width):
-                    s[i, r] += A[i * n + j, r] * x[j, r]
+def _load_parameters(W, at, gain, psi, place):
+    """What a recursion needs of the natural vectors beside A and the state."""
+    load_side_by_side(W, at.B, psi, place, at.B, at.x0)
     if gain:
-        for i in range(n):
-            for o in range(p):
-                k = at[2] + i * p + o
-                for r in range(width):
-                    s[i, r] += P[k, r] * error[o, r]
-
-
-@njit(**HELPER)
-def _workspace(n_transition, n_natural, shape):
-    n, p = shape[0], shape[2]
-    return (
-        np.empty((n_transition, LANES)), np.empty((n_natural, LANES)), np.empty((n, LANES)),
-        np.empty((n, LANES)), np.empty((p, LANES)), np.zeros((p, LANES)),
-    )  # fmt: skip
-
-
-@njit(**LEAF)
-def _innovate(outputs, weights, row, o, yhat, error, width):
-    """error <- y - yhat of output o, 0 where it is not observed."""
-    if weights[row, o] > 0.0:
-        y = outputs[row, o]
-        for r in range(width):
-            error[o, r] = y - yhat[o, r]
-    else:
-        for r in range(width):
-            error[o, r] = 0.0
+        load_side_by_side(W, at.K, psi, place, at.K, at.C)
+    load_side_by_side(W, at.C, psi, place, at.C, at.level)
 
 
 @njit(**JIT)
@@ -134,32 +86,31 @@ def simulate(transition, psi, state, rows, data, shape, gain, out):
     rows = (first_row, n_rows, n_skipped, start), one entry per sequence each: rows first_row to
     first_row + n_rows - 1 are run through, the first n_skipped are not written, and the next goes
     to out[start]. state (n_sequences, n, n_particles) is handed to the first row, and becomes what
-    is handed to the row after the last.
+    is handed to the row after the last. transition is (n_sequences, n_entries, n_particles), psi
+    (n_sequences, n_natural, n_particles).
     """
-    inputs, outputs, weights = data
     first_row, n_rows, n_skipped, start = rows
     n, p = shape[0], shape[2]
-    at = _starts(psi.shape[1], shape)
-    A, P, s, x, yhat, error = _workspace(transition.shape[1], psi.shape[1], shape)
+    ones = np.ones(p)
+    at = layout(shape, longest_of(n_rows), False)
+    W = room(at.end)
+    n_columns = psi.shape[2]
+    states, outputs = state.reshape(state.size), out.reshape(out.size)
+    parameters, entries = psi.reshape(psi.size), transition.reshape(transition.size)
     for e in range(psi.shape[0]):
-        for h in range(0, psi.shape[2], LANES):
-            width = min(LANES, psi.shape[2] - h)
-            _load(transition, e, 0, transition.shape[1], h, width, A)
-            _load(psi, e, 0, psi.shape[1], h, width, P)
-            _load(state, e, 0, n, h, width, s)
+        load_rows(W, at, data, first_row[e], n_rows[e], ones, 0, LANES)
+        for h in range(0, n_columns, LANES):
+            _load_parameters(W, at, gain, parameters, (psi.shape[1], n_columns, e, h))
+            _load_transition(W, at, shape, entries, (transition.shape[1], n_columns, e, h))
+            load_side_by_side(W, at.s, states, (n, n_columns, e, h), 0, n)
             for t in range(n_rows[e]):
-                row = first_row[e] + t
-                _drive(P, at, shape, inputs, row, s, x, width)
-                if gain or t >= n_skipped[e]:
-                    for o in range(p):
-                        _emit(P, at, shape, o, inputs, row, x, yhat, width)
-                        _innovate(outputs, weights, row, o, yhat, error, width)
+                drive(W, at, shape, t, at.s, at.x)
+                if gain:
+                    innovate(W, at, shape, t)
                 if t >= n_skipped[e]:
-                    to = start[e] + t - n_skipped[e]
+                    to = (start[e] + t - n_skipped[e]) * p
                     for o in range(p):
-                        for r in range(width):
-                            out[to, o, h + r] = yhat[o, r]
-                _advance(A, P, at, shape, gain, x, error, s, width)
+                        hand_out(W, at.yhat + o, outputs, n_columns, to + o, h)
+                advance(W, at, shape, gain, at.x, at.s)
             for i in range(n):
-                for r in range(width):
-                    state[e, i, h + r] = s[i, r]
+                hand_out(W, at.s + i, states, n_columns, e * n + i, h)

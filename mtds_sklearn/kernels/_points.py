@@ -27,6 +27,7 @@ from mtds_sklearn.kernels._lanes import (
     load_number,
     store,
 )
+from mtds_sklearn.kernels._particles import hand_out, load_side_by_side
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
@@ -41,14 +42,6 @@ from mtds_sklearn.kernels._recursion import (
 # Of weights that shrink as the noise grows, so many are multiplied before a logarithm is taken of
 # them, and none counts for less: outputs that have run away would leave zero.
 FACTORS, LEAST_WEIGHT = 4, 1e-60
-
-
-@njit(**LEAF)
-def load_points(W, to, v, e, h):
-    """Points h to h + 7 of sequence e to W[to ..], or as many as there are and the last again."""
-    for i in range(v.shape[1]):
-        for lane in range(LANES):
-            W[LANES * (to + i) + lane] = v[e, i, min(h + lane, v.shape[2] - 1)]
 
 
 @njit(**INLINE)
@@ -90,13 +83,6 @@ def bend(v, tables, r):
                 r[e, i, s] = _look_up(tables, i, farthest, x) if bent[i] else x
 
 
-@njit(**INLINE)
-def hand_out(W, place, out, e, h):
-    """out[e, h ..] <- the lanes of W[place], as far as there are points."""
-    for lane in range(min(LANES, out.shape[1] - h)):
-        out[e, h + lane] = W[LANES * place + lane]
-
-
 @njit(**JIT)
 def point_squares(v, way, rows, data, precision, shape, gain, total, level):
     """What the density of the data takes from every point.
@@ -109,17 +95,19 @@ def point_squares(v, way, rows, data, precision, shape, gain, total, level):
     at = layout(shape, longest_of(n_rows), False)
     points = at.end + shape[2]
     W = room(points + v.shape[1])
+    k, n_points, flat = v.shape[1], v.shape[2], v.reshape(v.size)
+    totals, levels = total.reshape(total.size), level.reshape(level.size)
     for e in range(v.shape[0]):
         load_rows(W, at, data, first_row[e], n_rows[e], precision, 0, LANES)
-        for h in range(0, v.shape[2], LANES):
-            load_points(W, points, v, e, h)
+        for h in range(0, n_points, LANES):
+            load_side_by_side(W, points, flat, (k, n_points, e, h), 0, k)
             _natural_vectors(W, at, points, way)
             begin(W, at, shape)
             sum_squares(W, at, shape, gain, n_rows[e], at.end)
             for o in range(1, shape[2]):
                 add(W, at.end, load(W, at.end + o))
-            hand_out(W, at.end, total, e, h)
-            hand_out(W, at.level, level, e, h)
+            hand_out(W, at.end, totals, n_points, e, h)
+            hand_out(W, at.level, levels, n_points, e, h)
 
 
 @njit(**LEAF)
@@ -169,14 +157,17 @@ def shrunk_squares(v, way, rows, data, precision, shape, gain, growth, total, le
     at = layout(shape, longest_of(n_rows), False)
     points = at.end + 3
     W = room(points + v.shape[1])
+    k, n_points, flat = v.shape[1], v.shape[2], v.reshape(v.size)
+    log_weights = log_weight.reshape(log_weight.size)
+    totals, levels = total.reshape(total.size), level.reshape(level.size)
     for e in range(v.shape[0]):
         load_rows(W, at, data, first_row[e], n_rows[e], precision, 0, LANES)
-        for h in range(0, v.shape[2], LANES):
-            load_points(W, points, v, e, h)
+        for h in range(0, n_points, LANES):
+            load_side_by_side(W, points, flat, (k, n_points, e, h), 0, k)
             _natural_vectors(W, at, points, way)
             begin(W, at, shape)
             _sum_shrunk_squares(W, at, shape, gain, n_rows[e], growth, at.end)
             store(W, at.end + 1, 0.5 * load(W, at.end + 1))
-            hand_out(W, at.end, total, e, h)
-            hand_out(W, at.level, level, e, h)
-            hand_out(W, at.end + 1, log_weight, e, h)
+            hand_out(W, at.end, totals, n_points, e, h)
+            hand_out(W, at.level, levels, n_points, e, h)
+            hand_out(W, at.end + 1, log_weights, n_points, e, h)

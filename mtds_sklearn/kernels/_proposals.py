@@ -29,7 +29,7 @@ from mtds_sklearn.kernels._lanes import (
     square_root,
     store,
 )
-from mtds_sklearn.kernels._points import load_points
+from mtds_sklearn.kernels._particles import load_side_by_side
 from mtds_sklearn.kernels._recursion import room
 
 
@@ -109,12 +109,12 @@ def mixture_densities(v, weights, means, factors, prior, student, out):
     """
     k, n_points = v.shape[1], v.shape[2]
     degrees, constant = student
-    W = room(k + 1)
+    W, flat = room(k + 1), v.reshape(v.size)
     whitenings = np.empty(means.shape[1] * (k * (k + 3) // 2 + 1))
     for e in range(v.shape[0]):
         _whiten(factors, means, e, whitenings)
         for h in range(0, n_points, LANES):
-            load_points(W, 0, v, e, h)
+            load_side_by_side(W, 0, flat, (k, v.shape[2], e, h), 0, k)
             total = fill(0.0)
             for j in range(means.shape[1]):
                 scale = constant * weights[e, j + 1]
@@ -156,14 +156,14 @@ def component_sums(v, weights, shares, means, factors, degrees, out):
     k, n_components, size = v.shape[1], means.shape[1], out.shape[2]
     weight, monomials, parts = k, k + 1, k + 1 + size
     sums = parts + n_components
-    W = room(sums + n_components * size)
+    W, flat = room(sums + n_components * size), v.reshape(v.size)
     whitenings = np.empty(n_components * (k * (k + 3) // 2 + 1))
     for e in range(v.shape[0]):
         _whiten(factors, means, e, whitenings)
         for i in range(sums, sums + n_components * size):
             store(W, i, 0.0)
         for h in range(0, v.shape[2], LANES):
-            load_points(W, 0, v, e, h)
+            load_side_by_side(W, 0, flat, (k, v.shape[2], e, h), 0, k)
             _monomials(W, 0, k, monomials)
             for lane in range(LANES):  # the last point may stand in several lanes
                 here = h + lane < v.shape[2]

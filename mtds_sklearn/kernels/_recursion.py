@@ -192,7 +192,7 @@ def load_rows(W, at, data, first, n_rows, precision, low, high):
             weight, place = weights[first + t, o], t * p + o
             r, inverse = whole, its_inverse
             if weight != 1.0:
-                r = math.sqrt(weight) * whole
+                r = math.sqrt(1.0 * weight) * whole
                 inverse = 1.0 / r if r > 0.0 else 0.0
             _spread(W, at.Y + place, low, high, here, outputs[first + t, o])
             _spread(W, at.root + place, low, high, here, r)
