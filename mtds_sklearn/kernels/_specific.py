@@ -16,17 +16,17 @@ import math
 import numpy as np
 from numba import njit
 
-from mtds_sklearn.kernels._particles import (
+from mtds_sklearn.kernels._bunches import (
     JIT,
     LANES,
     LEAF,
-    _advance,
-    _drive,
-    _emit,
-    _innovate,
-    _load,
-    _starts,
-    _workspace,
+    advance,
+    drive,
+    emit,
+    innovate,
+    load,
+    starts,
+    workspace,
 )
 
 
@@ -102,7 +102,7 @@ def _go_on(A, P, at, shape, gain, place, weights, row, J, V, back, step, width):
         for o in range(J.shape[0]):
             for r in range(width):
                 back[o, r] = -J[o, r] if weights[row, o] > 0.0 else 0.0
-        _advance(A, P, at, shape, gain, V, back, step, width)
+        advance(A, P, at, shape, gain, V, back, step, width)
         for i in range(V.shape[0]):
             for r in range(width):
                 V[i, r] = step[i, r]
@@ -186,8 +186,8 @@ def integrate_out(
     pulled (E, m, n_particles) <- a; factor (E, m (m + 1) / 2, n_particles) <- L, row by row.
     """
     n, p, m = shape[0], shape[2], len(entries)
-    at = _starts(psi.shape[1], shape)
-    particles = _workspace(transition.shape[1], psi.shape[1], shape)
+    at = starts(psi.shape[1], shape)
+    particles = workspace(transition.shape[1], psi.shape[1], shape)
     A, P, s = particles[:3]
     own = (
         np.empty((m, n, LANES)), np.zeros((m, p, LANES)), np.empty((n, LANES)),
@@ -201,9 +201,9 @@ def integrate_out(
     for e in range(psi.shape[0]):
         for h in range(0, psi.shape[2], LANES):
             width = min(LANES, psi.shape[2] - h)
-            _load(transition, e, 0, transition.shape[1], h, width, A)
-            _load(psi, e, 0, psi.shape[1], h, width, P)
-            _load(psi, e, at[1], n, h, width, s)
+            load(transition, e, 0, transition.shape[1], h, width, A)
+            load(psi, e, 0, psi.shape[1], h, width, P)
+            load(psi, e, at[1], n, h, width, s)
             _begin(places, std, own[0], S, G, total, width)
             for row in range(first_row[e], first_row[e] + n_rows[e]):
                 _run_row(particles, own, places, std, at, shape, gain, data, row, precision, width)
@@ -220,21 +220,21 @@ def _run_row(particles, own, places, std, at, shape, gain, data, row, precision,
     V, J, step, back, S, G, total = own
     inputs, outputs, weights = data
     m = J.shape[0]
-    _drive(P, at, shape, inputs, row, s, x, width)
+    drive(P, at, shape, inputs, row, s, x, width)
     for j in range(m):
         _push(places[j], std[j], _input(inputs, row, places[j]), V[j], width)
     for o in range(J.shape[1]):
         w = weights[row, o]
         if w > 0.0:
-            _emit(P, at, shape, o, inputs, row, x, yhat, width)
+            emit(P, at, shape, o, inputs, row, x, yhat, width)
             for j in range(m):
                 u = _input(inputs, row, places[j])
                 _see(P, at, shape, places[j], o, std[j], u, V[j], J[j, o], width)
-        _innovate(outputs, weights, row, o, yhat, error, width)
+        innovate(outputs, weights, row, o, yhat, error, width)
         if w > 0.0:
             for r in range(width):
                 total[o, r] += w * error[o, r] * error[o, r]
             _add_products(J, error, o, w * precision[o], S, G, width)
-    _advance(A, P, at, shape, gain, x, error, s, width)
+    advance(A, P, at, shape, gain, x, error, s, width)
     for j in range(m):
         _go_on(A, P, at, shape, gain, places[j], weights, row, J[j], V[j], back, step, width)
