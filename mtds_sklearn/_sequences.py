@@ -46,8 +46,16 @@ def value_precision(sequences: PackedSequences) -> np.ndarray:
     return frozen(sequences.observed.astype(np.float64)) if given is None else given
 
 
+def lengths_of(sequences: PackedSequences) -> np.ndarray:
+    """Number (n_sequences,) of rows."""
+    return sequences.offsets[1:] - sequences.offsets[:-1]
+
+
 def observed_counts(sequences: PackedSequences) -> np.ndarray:
     """Number (n_sequences, n_outputs) of observed values, float64."""
+    if sequences.observed.all():
+        lengths = lengths_of(sequences)[:, None].astype(np.float64)
+        return np.repeat(lengths, sequences.observed.shape[1], axis=1)
     # Sums from the first row on; `reduceat` would turn all values into floats first.
     total = np.cumsum(sequences.observed, axis=0, dtype=np.int32)
     return np.diff(total[sequences.offsets[1:] - 1], axis=0, prepend=0).astype(np.float64)

@@ -7,7 +7,7 @@ can hide all other regions.
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, observed_counts
+from mtds_sklearn._sequences import PackedSequences, lengths_of, observed_counts
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _latents
 from mtds_sklearn.model._chart import Chart
@@ -85,7 +85,7 @@ def misfit(points: np.ndarray, sequences: PackedSequences, family: Family) -> np
     the misfit is three matrix products; otherwise every pair is simulated.
     """
     psi = natural_parameters(family, points)
-    longest = int(np.argmax(np.diff(sequences.offsets)))
+    longest = int(np.argmax(lengths_of(sequences)))
     if family.chart.gain or not inputs_are_shared(sequences, longest):
         total = _own_misfit(psi, sequences, family)
     else:
@@ -102,7 +102,7 @@ def inputs_are_shared(sequences: PackedSequences, longest: int) -> bool:
         return True
     reference = sequences.inputs[sequences.offsets[longest] : sequences.offsets[longest + 1]]
     within = np.arange(len(sequences.inputs)) - np.repeat(
-        sequences.offsets[:-1], np.diff(sequences.offsets)
+        sequences.offsets[:-1], lengths_of(sequences)
     )
     return bool(np.array_equal(sequences.inputs, reference[within]))
 
@@ -125,7 +125,7 @@ def _shared_misfit(
 ) -> np.ndarray:
     """sum w y^2 - 2 sum w y f + sum w f^2 with the weights w = observed / noise variance."""
     n_sequences, p = sequences.labels.size, sequences.outputs.shape[1]
-    lengths = np.diff(sequences.offsets)
+    lengths = lengths_of(sequences)
     rows = np.repeat(np.arange(n_sequences), lengths)
     within = np.arange(len(sequences.outputs)) - np.repeat(sequences.offsets[:-1], lengths)
     weight = np.zeros((n_sequences, lengths[longest], p))
@@ -135,27 +135,34 @@ def _shared_misfit(
     squares = np.sum(sequences.outputs * weighted[rows, within], axis=1)
     total = np.tile(np.add.reduceat(squares, sequences.offsets[:-1])[:, None], len(psi))
     weight, weighted = weight.reshape(n_sequences, -1), weighted.reshape(n_sequences, -1)
+    if np.all(weight == weight[0]):
+        weight = weight[:1]  # the same sum for all of them
     for first in range(0, len(psi), POINTS_AT_ONCE):
         some = psi[first : first + POINTS_AT_ONCE]
         run = evaluations(sequences, repeats=len(some), index=np.array([longest]))
         f = predicted_outputs(some, run, family.chart)[0].reshape(len(some), -1)
-        total[:, first : first + len(some)] += weight @ (f**2).T - 2.0 * weighted @ f.T
+        part = total[:, first : first + len(some)]
+        part += (weight @ (f**2).T) - 2.0 * (weighted @ f.T)
     return total
 
 
 def best_starts(points: np.ndarray, misfits: np.ndarray, per_temperature: int) -> np.ndarray:
     """Best points (n_sequences, n_starts, k) of each sequence at every temperature."""
     penalty = 0.5 * np.sum(points**2, axis=1)
-    starts = []
+    chosen = []
     for temperature in TEMPERATURES:
-        cost = 0.5 * misfits / temperature + penalty
-        starts.append(np.argpartition(cost, per_temperature - 1, axis=1)[:, :per_temperature])
-    return points[np.concatenate(starts, axis=1)]
+        cost = misfits * (0.5 / temperature)
+        cost += penalty
+        for _ in range(per_temperature):  # faster than to sort what costs much more
+            best = np.argmin(cost, axis=1)
+            cost[np.arange(len(cost)), best] = np.inf
+            chosen.append(best)
+    return points[np.stack(chosen, axis=1)]
 
 
 def search_starts(sequences: PackedSequences, family: Family, points: np.ndarray) -> np.ndarray:
     """Starts (n_sequences, n_starts, k): the best points of every sequence at every temperature."""
-    longest = int(np.argmax(np.diff(sequences.offsets)))
+    longest = int(np.argmax(lengths_of(sequences)))
     if family.chart.gain or not inputs_are_shared(sequences, longest):
         points = points[:POINTS_WITH_INPUTS]
     return best_starts(points, misfit(points, sequences, family), STARTS_PER_TEMPERATURE)

@@ -22,7 +22,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from mtds_sklearn._sequences import PackedSequences, observed_counts, value_precision
+from mtds_sklearn._sequences import (
+    PackedSequences,
+    lengths_of,
+    observed_counts,
+    value_precision,
+)
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _forward, _sensitivities
 from mtds_sklearn.model._chart import Chart
@@ -66,7 +71,7 @@ def evaluations(
     sequences: PackedSequences, repeats: int = 1, index: np.ndarray | None = None
 ) -> Evaluations:
     """Evaluate each sequence (or those of `index`) `repeats` times in a row."""
-    lengths = np.diff(sequences.offsets)
+    lengths = lengths_of(sequences)
     if index is None:
         index = np.arange(len(lengths))
     index = np.repeat(index, repeats)
