@@ -54,8 +54,7 @@ def lengths_of(sequences: PackedSequences) -> np.ndarray:
 def observed_counts(sequences: PackedSequences) -> np.ndarray:
     """Number (n_sequences, n_outputs) of observed values, float64."""
     if sequences.observed.all():
-        lengths = lengths_of(sequences)[:, None].astype(np.float64)
-        return np.repeat(lengths, sequences.observed.shape[1], axis=1)
+        return np.outer(lengths_of(sequences), np.ones(sequences.observed.shape[1]))
     # Sums from the first row on; `reduceat` would turn all values into floats first.
     total = np.cumsum(sequences.observed, axis=0, dtype=np.int32)
     return np.diff(total[sequences.offsets[1:] - 1], axis=0, prepend=0).astype(np.float64)

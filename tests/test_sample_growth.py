@@ -9,7 +9,7 @@ from mtds_sklearn._scaling import apply_scaling, fit_scaling
 from mtds_sklearn._sequences import select_sequences
 from mtds_sklearn.learning import _sample_growth
 from mtds_sklearn.learning._growth import Options, grow, n_stages, theta_size
-from mtds_sklearn.learning._sample_growth import grow_from_sample
+from mtds_sklearn.learning._sample_growth import grow_from_sample, sample_size
 from mtds_sklearn.model._likelihood import evaluations, log_likelihood
 from mtds_sklearn.model._task_map import natural_parameters
 
@@ -33,6 +33,23 @@ def log_fit(learned, scaled):
 @pytest.fixture
 def small_samples(monkeypatch):
     monkeypatch.setattr(_sample_growth, "MOST_GROWN", 12)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_rows", "latent_dim", "size"),
+    [
+        (40, 1000, 2, 256),  # few: all of them
+        (1000, 20, 2, 256),  # short
+        (1000, 200, 2, 150),  # of so many values
+        (1000, 2000, 2, 64),  # long, but no fewer than this
+        (1000, 2000, 10, 160),  # that may differ in many ways
+        (300, 200, 2, 150),  # half of them
+        (290, 200, 2, 256),  # more than half of them
+    ],
+)
+def test_a_sample_has_enough_values_and_sequences(n, n_rows, latent_dim, size):
+    sequences = pack(np.zeros((n * n_rows, 0)), np.ones((n * n_rows, 1)), (n_rows,) * n)
+    assert sample_size(sequences, latent_dim) == size
 
 
 def test_few_sequences_are_grown_as_ever(rng):

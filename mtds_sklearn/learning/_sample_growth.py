@@ -1,8 +1,8 @@
 """Growth where sequences are many: on a sample of them first, then with all.
 
-How many states a family has, and roughly where, shows in a few hundred sequences. What remains for
-the others is to be heard: EM goes on with all of them, and pairs of states are added as long as
-their evidence asks for more.
+How many states a family has, and roughly where, shows in a few hundred sequences, or in fewer that
+have many values each. What remains for the others is to be heard: EM goes on with all of them, and
+pairs of states are added as long as their evidence asks for more.
 """
 
 import numpy as np
@@ -14,13 +14,15 @@ from mtds_sklearn.learning._learned import Learned, Options
 from mtds_sklearn.learning._seen import of_the_seen
 from mtds_sklearn.model._chart import n_family_states
 
-MOST_GROWN = 256
+# A sample has so many values, and so many sequences for each latent, within these limits.
+ENOUGH_VALUES = 30_000
+GROWN_PER_LATENT, LEAST_GROWN, MOST_GROWN = 16, 64, 256
 
 
 def grow_from_sample(
     sequences: PackedSequences, options: Options, points: np.ndarray, normals: np.ndarray
 ) -> Learned:
-    """Learn a family from standardised sequences, of which at most MOST_GROWN see every stage.
+    """Learn a family from standardised sequences, of which `sample_size` see every stage.
 
     Parameters are those of `grow`, and so is what comes back. Stages on the sample and on all
     sequences have evidence of a different size.
@@ -28,8 +30,16 @@ def grow_from_sample(
     return of_the_seen(sequences, lambda seen: _from_sample(seen, options, points, normals))
 
 
+def sample_size(sequences: PackedSequences, latent_dim: int) -> int:
+    """How many of the sequences are enough to grow a family from; a half or more is no sample."""
+    n, n_values = len(sequences.labels), np.count_nonzero(sequences.observed)
+    enough = max(int(np.ceil(ENOUGH_VALUES * n / n_values)), GROWN_PER_LATENT * latent_dim)
+    size = max(enough, LEAST_GROWN)
+    return size if 2 * size <= min(n, 2 * MOST_GROWN) else MOST_GROWN
+
+
 def _from_sample(sequences, options, points, normals) -> Learned:
-    sample = spread_sample(sequences, MOST_GROWN)
+    sample = spread_sample(sequences, sample_size(sequences, options.latent_dim))
     learned = grow(sample, options, points, normals)
     if sample is sequences:
         return learned
