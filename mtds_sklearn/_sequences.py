@@ -46,15 +46,10 @@ def value_precision(sequences: PackedSequences) -> np.ndarray:
     return frozen(sequences.observed.astype(np.float64)) if given is None else given
 
 
-def lengths_of(sequences: PackedSequences) -> np.ndarray:
-    """Number (n_sequences,) of rows."""
-    return sequences.offsets[1:] - sequences.offsets[:-1]
-
-
 def observed_counts(sequences: PackedSequences) -> np.ndarray:
     """Number (n_sequences, n_outputs) of observed values, float64."""
     if sequences.observed.all():
-        return np.outer(lengths_of(sequences), np.ones(sequences.observed.shape[1]))
+        return np.outer(np.diff(sequences.offsets), np.ones(sequences.observed.shape[1]))
     # Sums from the first row on; `reduceat` would turn all values into floats first.
     total = np.cumsum(sequences.observed, axis=0, dtype=np.int32)
     return np.diff(total[sequences.offsets[1:] - 1], axis=0, prepend=0).astype(np.float64)

@@ -130,6 +130,6 @@ def test_no_kernel_is_compiled_for_more_than_one_kind_of_arguments():
 def test_functions_without_a_module_are_compiled_beside_the_package():
     """As `exec` makes them in other people's code; the log of compilations hears of these too."""
     namespace = {}
-    exec("def double(x):\n    return 2 * x", namespace)  # noqa: S102
+    exec("def double(x):\n    return 2 * x", namespace)
     assert namespace["double"].__module__ is None
     assert njit(namespace["double"])(3) == 6

@@ -7,13 +7,14 @@ can hide all other regions.
 
 import numpy as np
 
-from mtds_sklearn._sequences import PackedSequences, lengths_of, observed_counts
+from mtds_sklearn._sequences import PackedSequences, observed_counts
 from mtds_sklearn._threads import run_split
 from mtds_sklearn.kernels import _latents
 from mtds_sklearn.model._chart import Chart
 from mtds_sklearn.model._likelihood import (
     Evaluations,
     evaluations,
+    lengths_of,
     predicted_outputs,
     row_work,
     squared_residuals,

@@ -24,7 +24,6 @@ from scipy.special import gammaln
 
 from mtds_sklearn._sequences import (
     PackedSequences,
-    lengths_of,
     observed_counts,
     value_precision,
 )
@@ -65,6 +64,11 @@ class Evaluations(NamedTuple):
     data: tuple
     n_observed: np.ndarray
     log_weight: np.ndarray
+
+
+def lengths_of(sequences: PackedSequences) -> np.ndarray:
+    """Number (n_sequences,) of rows; `np.diff` takes several times as long."""
+    return sequences.offsets[1:] - sequences.offsets[:-1]
 
 
 def evaluations(
