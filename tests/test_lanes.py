@@ -12,6 +12,7 @@ from mtds_sklearn.kernels._lanes import (
     fill,
     load,
     load_number,
+    spread,
     square_root,
     store,
 )
@@ -41,6 +42,20 @@ def test_operations_are_those_of_numpy(rng):
     expected += [np.where(a > 0.0, b, -1.0), np.full(LANES, 7.0), np.full(LANES, a[3])]
     np.testing.assert_allclose(W[2:], expected, rtol=1e-15, atol=1e-15)
     assert 0 < np.sum(a > 0.0) < LANES
+
+
+@njit
+def _spread(W, numbers, count):
+    spread(W, 1, numbers, 2, count)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_numbers_are_spread_over_lanes(rng, count):
+    W, numbers = rng.standard_normal((7, LANES)), rng.standard_normal(8)
+    expected = W.copy()
+    expected[1 : 1 + count] = numbers[2 : 2 + count, None]
+    _spread(W.reshape(-1), numbers, count)
+    np.testing.assert_array_equal(W, expected)
 
 
 @njit

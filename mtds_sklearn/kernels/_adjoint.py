@@ -39,6 +39,7 @@ from mtds_sklearn.kernels._lanes import (
     fill,
     load,
     load_number,
+    spread,
     store,
 )
 from mtds_sklearn.kernels._lifted import System, lift, pull_back
@@ -257,8 +258,7 @@ def _spread(W, to, numbers, first, count, between):
     """W[to ..] <- numbers from `first` on; between = (low, high, mark): lanes low .. high - 1."""
     low, high, mark = between
     if high - low == LANES:
-        for i in range(count):
-            store(W, to + i, load_number(numbers, first + i))
+        spread(W, to, numbers, first, count)
     elif high - low == 1:
         for i in range(count):
             W[LANES * (to + i) + low] = numbers[first + i]
@@ -269,16 +269,19 @@ def _spread(W, to, numbers, first, count, between):
 
 
 @njit(**LEAF)
-def _load_block(W, to, known, e, rows, first, last):
+def _load_block(W, to, known, e, rows, first, last, again):
     """Rows first .. last - 1 of the evaluations from e on; rows that are not there weigh nothing.
 
-    Lanes without an evaluation of their own get the last one.
+    Lanes without an evaluation of their own get the last one. With `again` only what the way back
+    needs.
     """
     m, p = shape_of(known)[1:3]
     first_row, n_rows, data = rows
     final = first_row.shape[0] - 1
-    for i in range(to.weight, to.weight + (last - first) * p):
-        store(W, i, 0.0)
+    weigh = not again or has_gain(known)
+    if weigh:
+        for i in range(to.weight, to.weight + (last - first) * p):
+            store(W, i, 0.0)
     low = 0
     while low < LANES:
         of, high = min(e + low, final), low + 1
@@ -287,8 +290,10 @@ def _load_block(W, to, known, e, rows, first, last):
         row, count = first_row[of] + first, max(min(last, n_rows[of]) - first, 0)
         between = (low, high, to.mark)
         _spread(W, to.U, data[0], row * m, count * m, between)
-        _spread(W, to.Y, data[1], row * p, count * p, between)
-        _spread(W, to.weight, data[2], row * p, count * p, between)
+        if not again:
+            _spread(W, to.Y, data[1], row * p, count * p, between)
+        if weigh:
+            _spread(W, to.weight, data[2], row * p, count * p, between)
         low = high
 
 
@@ -304,7 +309,7 @@ def _sweep_forwards(W, at, to, known, e, rows):
         store(W, to.states + i, load(W, at.x0 + i))
     for first in range(0, count, BLOCK):
         last = min(first + BLOCK, count)
-        _load_block(W, to, known, e, rows, L * first, L * last)
+        _load_block(W, to, known, e, rows, L * first, L * last, False)
         _run_forwards(W, to, first, last - first, known)
     return count
 
@@ -318,8 +323,8 @@ def _sweep_back(W, at, to, known, e, rows, count):
         store(W, to.states + i, 0.0)
     for first in range(final, -1, -BLOCK):
         last = min(first + BLOCK, count)
-        if first < final and (shape[1] > 0 or has_gain(known)):  # the last block is still there
-            _load_block(W, to, known, e, rows, L * first, L * last)
+        if first < final:  # the last block is still there
+            _load_block(W, to, known, e, rows, L * first, L * last, True)
         _run_back(W, to, first, last - first, known)
         _add_products(W, to, first, last - first, known)
     pull_back(W, to, 0, 0, known)
@@ -337,16 +342,20 @@ def _hand_out(W, at, to, active, weight, n_values, precision, e, sse, gradient):
     scale, weighted = exp(-2.0 * load(W, at.level)), fill(0.0)
     for o in range(sse.shape[1]):
         weighted = weighted + load(W, to.squares + o)
-    for i in range(to.natural, to.natural + at.level):
-        store(W, i, scale * load(W, i))
-    store(W, to.natural + at.level, scale * weighted)
-    for h in range(min(LANES, sse.shape[0] - e)):
-        W[LANES * (to.natural + at.level) + h] -= n_values[e + h]
+    store(W, to.natural + at.level, weighted)
+    count = min(LANES, sse.shape[0] - e)
+    for h in range(count):
+        W[LANES * to.mark + h] = weight[e + h]
+    factor = load(W, to.mark)
+    for i in range(to.natural, to.natural + at.level + 1):
+        store(W, i, factor * scale * load(W, i))
+    for h in range(count):
+        W[LANES * (to.natural + at.level) + h] -= weight[e + h] * n_values[e + h]
         for o in range(sse.shape[1]):
             sse[e + h, o] = W[LANES * (to.squares + o) + h] / precision[o]
-        factor, slopes = weight[e + h], gradient[e + h]
+        slopes = gradient[e + h]
         for r in range(active.shape[0]):
-            slopes[r] = factor * W[LANES * (to.natural + active[r]) + h]
+            slopes[r] = W[LANES * (to.natural + active[r]) + h]
 
 
 @njit(**JIT)

@@ -222,6 +222,23 @@ def load_number(typing_context, array, index):
 
 
 @intrinsic
+def spread(typing_context, array, index, numbers, first, count):
+    """Lanes of numbers `index` and on <- `count` numbers from `first` on, each in every lane."""
+
+    def generate(context, builder, signature, arguments):
+        W, place, values, start, number = arguments
+        types_of = signature.args
+        data = context.make_array(types_of[2])(context, builder, values).data
+        with cgutils.for_range(builder, number) as loop:
+            value = builder.load(builder.gep(data, [builder.add(start, loop.index)], inbounds=True))
+            to = _pointer(context, builder, types_of[0], W, builder.add(place, loop.index))
+            builder.store(_spread(context, builder, value, types_of[2].dtype), to, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, numbers, types.intp, types.intp), generate
+
+
+@intrinsic
 def choose(typing_context, condition, yes, no):
     """Lane by lane `yes` where `condition` > 0, else `no`."""
 
