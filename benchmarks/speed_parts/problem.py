@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtds_sklearn._sequences import PackedSequences, pack_sequences
+from mtds_sklearn.kernels._written_out import Sizes
 from mtds_sklearn.model._chart import make_chart
 from mtds_sklearn.model._lds import Shape
 from mtds_sklearn.model._likelihood import Evaluations, evaluations
@@ -111,3 +112,34 @@ def operations(problem: Problem) -> dict[str, float]:
         "Gauss-Newton, z": rows * (value + k * (adjoint + 2 * p) + p * k * (k + 1)),
         "Gauss-Newton, theta": rows * (value + entries + matrix),
     }
+
+
+class Floor(NamedTuple):
+    """What a gradient of one evaluation takes: operations of rows and around them, and bytes.
+
+    `plain`: of the rows, one after the other; `rows`, `around`: as the kernel does it, several rows
+    at once (`kernels/_lifted.py`), and for the matrices of these; `kept`: bytes that the sweep
+    forwards leaves for the sweep back.
+    """
+
+    plain: float
+    rows: float
+    around: float
+    kept: float
+
+
+def gradient_floor(problem: Problem) -> Floor:
+    """Operations of products, bytes of states and residuals; see `Floor`."""
+    shape, (_, _, T, n, m, p) = problem.family.chart.shape, problem.size
+    L = Sizes(*shape, False).together
+    a = 2 * n if shape.block == 2 else n * n
+
+    def products(rows):
+        matrices = a / rows + n * m + p * n + (rows + 1) / 2 * p * m
+        return 4.0 * matrices + 2.0 * (a / rows + p * n) + 5.0 * p
+
+    column = 2.0 * a  # a matrix like A times a column, of which A^2 and A^4 take n or 2
+    squares = 3 * (L.bit_length() - 1) * (2 if shape.block == 2 else n)
+    chart = 0 if shape.block == 2 else 3 * n  # the inverse of I + S, and two products back
+    around = column * (squares + chart + 3 * L * (m + p))
+    return Floor(T * products(1), T * products(L), around, 8.0 * T * (n / L + p))
