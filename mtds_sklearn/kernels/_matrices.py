@@ -6,7 +6,7 @@ a time, or by two with two vectors.
 
 from numba import njit
 
-from mtds_sklearn.kernels._lanes import INLINE, LEAF, fill, load, rolled, store
+from mtds_sklearn.kernels._lanes import INLINE, LEAF, fill, load, load_number, rolled, store
 
 
 @njit(**LEAF)
@@ -37,6 +37,33 @@ def times_vector(W, M, rows, columns, v, to):
         if columns % 2 == 1:
             s1 = s1 + load(W, m + columns - 1) * load(W, v + columns - 1)
         store(W, to + i, s0 + s1)
+
+
+@njit(**LEAF)
+def times_numbers(W, numbers, first, step, rows, columns, v, to):
+    """to <- to + M v, M the same numbers in all lanes, its rows `step` from each other."""
+    whole = rows - rows % 4
+    for i in range(0, whole, 4):
+        s0, s1 = load(W, to + i), load(W, to + i + 1)
+        s2, s3 = load(W, to + i + 2), load(W, to + i + 3)
+        m = first + i * step
+        for j in range(columns):
+            rolled()
+            x = load(W, v + j)
+            s0 = s0 + load_number(numbers, m + j) * x
+            s1 = s1 + load_number(numbers, m + step + j) * x
+            s2 = s2 + load_number(numbers, m + 2 * step + j) * x
+            s3 = s3 + load_number(numbers, m + 3 * step + j) * x
+        store(W, to + i, s0)
+        store(W, to + i + 1, s1)
+        store(W, to + i + 2, s2)
+        store(W, to + i + 3, s3)
+    for i in range(whole, rows):
+        s0, m = load(W, to + i), first + i * step
+        for j in range(columns):
+            rolled()
+            s0 = s0 + load_number(numbers, m + j) * load(W, v + j)
+        store(W, to + i, s0)
 
 
 @njit(**INLINE)

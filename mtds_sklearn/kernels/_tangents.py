@@ -25,12 +25,16 @@ from mtds_sklearn.kernels._lanes import (
     LEAF,
     add,
     any_positive,
-    fill,
     load,
     load_number,
     store,
 )
-from mtds_sklearn.kernels._matrices import times_two, times_two_four_rows, times_vector
+from mtds_sklearn.kernels._matrices import (
+    times_numbers,
+    times_two,
+    times_two_four_rows,
+    times_vector,
+)
 from mtds_sklearn.kernels._recursion import advance, drive, weighted_residual
 from mtds_sklearn.kernels._sensitivities import block_rows
 from mtds_sklearn.kernels._transitions import (
@@ -162,11 +166,7 @@ def _push_inputs(W, at, shape, along, X, t):
     n, m = shape[0], shape[1]
     for a in range(along.k):
         B = a * along.n_natural + at.B
-        for i in range(n):
-            acc = load(W, X + a * n + i)
-            for j in range(m):
-                acc = acc + load_number(along.slopes, B + i * m + j) * load(W, at.U + t * m + j)
-            store(W, X + a * n + i, acc)
+        times_numbers(W, along.slopes, B, m, n, m, at.U + t * m, X + a * n)
 
 
 @njit(**INLINE)
@@ -174,19 +174,16 @@ def _differentiate(W, at, shape, along, X, o, t, J):
     """J <- d yhat by the root of the weight, of output o in row t."""
     n, m = shape[0], shape[1]
     for a in range(along.k):
-        first = a * along.n_natural
-        acc = fill(0.0)
-        if along.C:
-            for i in range(n):
-                slope = load_number(along.slopes, first + at.C + o * n + i)
-                acc = acc + slope * load(W, at.x + i)
-        if along.D:
-            for j in range(m):
-                slope = load_number(along.slopes, first + at.D + o * m + j)
-                acc = acc + slope * load(W, at.U + t * m + j)
         if along.offset:
-            acc = acc + load_number(along.slopes, first + at.offset + o)
-        store(W, J + a, acc)
+            store(W, J + a, load_number(along.slopes, a * along.n_natural + at.offset + o))
+        else:
+            store(W, J + a, 0.0)
+    if along.C:
+        C = at.C + o * n
+        times_numbers(W, along.slopes, C, along.n_natural, along.k, n, at.x, J)
+    if along.D:
+        D, u = at.D + o * m, at.U + t * m
+        times_numbers(W, along.slopes, D, along.n_natural, along.k, m, u, J)
     times_vector(W, X, along.k, n, at.C + o * n, J)
     root = load(W, at.root + t * shape[2] + o)
     for a in range(along.k):
