@@ -6,10 +6,13 @@ import reference
 from small_families import each, make_family, make_rows
 from systems import assert_close
 
+from mtds_sklearn._sequences import pack_sequences, truncate_sequences
 from mtds_sklearn.inference._coordinates import latents
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._target import log_likelihoods, make_target
 from mtds_sklearn.model._latent_prior import NODES, LatentPrior
+from mtds_sklearn.model._lds import kind_slices
+from mtds_sklearn.model._likelihood import evaluations, predicted_outputs, theta_quantities
 from mtds_sklearn.model._noise import Growth, noise_factor
 from mtds_sklearn.model._task_map import natural_parameters
 
@@ -113,3 +116,30 @@ def test_points_beyond_the_tables_stand_at_their_ends(rng):
     np.testing.assert_array_equal(
         log_likelihoods(v * np.array([2.0, 1.0])[:, None], target), expected
     )
+
+
+# ------------------------------------------------------------------------------ what has died out
+
+
+def test_states_that_have_died_out_are_zero_and_change_nothing(rng):
+    """Of 3000 rows; else the last thousands would be made of numbers that take long."""
+    family = make_family(rng, (3, 0, 1), free=("A", "x0", "C", "offset"))
+    n = 3000
+    sequence = pack_sequences(np.zeros((n, 0)), rng.standard_normal(n))
+    psi = natural_parameters(family, rng.standard_normal((1, 2)))
+    at = kind_slices(family.chart.shape)
+    psi[:, at["A"]] = [1.1, 0.1, 1.4]  # poles of moduli near 0.9
+    run = evaluations(sequence)
+    yhat, states = predicted_outputs(psi, run, family.chart)
+    assert not states.any()
+    np.testing.assert_array_equal(yhat[-500:, 0], np.repeat(psi[0, at["offset"]], 500))
+    rows = next(each(sequence))
+    expected, _ = reference.simulate(psi[0], tuple(family.chart.shape), *rows)
+    assert_close(yhat, expected, 1e-14)
+    first = truncate_sequences(sequence, [700])
+    early, late = (
+        theta_quantities(psi, evaluations(part), family.chart, family.noise_std)
+        for part in (first, sequence)
+    )
+    dynamic = np.isin(family.chart.active, np.r_[at["A"], at["x0"], at["C"]])
+    assert_close(late.gradient[:, dynamic], early.gradient[:, dynamic], 1e-12)

@@ -9,7 +9,14 @@ import numpy as np
 from numba import njit
 
 from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, choose, fill, load, store
-from mtds_sklearn.kernels._recursion import layout, load_evaluations, longest_of, room
+from mtds_sklearn.kernels._recursion import (
+    forget,
+    is_time_to_forget,
+    layout,
+    load_evaluations,
+    longest_of,
+    room,
+)
 
 
 @njit(**LEAF)
@@ -37,6 +44,8 @@ def _accumulate(W, at, shape, block, longest, S, sums):
     store(W, S + 3, 1.0)
     store(W, S + 2 * n_responses, 1.0)
     for t in range(longest):
+        if is_time_to_forget(t):
+            forget(W, S, S + 2 * n_responses)
         _push_inputs(W, at, S, m, t)
         to = sums
         for o in range(p):

@@ -38,6 +38,8 @@ from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
     drive,
+    forget,
+    is_time_to_forget,
     layout,
     load_evaluations,
     longest_of,
@@ -211,6 +213,8 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
         count[g] = 0
     for t in range(first, last):
         drive(W, at, shape, t, at.s, at.x)
+        if is_time_to_forget(t):
+            forget(W, to.S, to.G)
         _push_inputs(W, at, to, shape, entries, bounds, t)
         start = count[0]
         for o in range(p):

@@ -35,7 +35,13 @@ from mtds_sklearn.kernels._matrices import (
     times_two_four_rows,
     times_vector,
 )
-from mtds_sklearn.kernels._recursion import advance, drive, weighted_residual
+from mtds_sklearn.kernels._recursion import (
+    advance,
+    drive,
+    forget,
+    is_time_to_forget,
+    weighted_residual,
+)
 from mtds_sklearn.kernels._sensitivities import block_rows
 from mtds_sklearn.kernels._transitions import (
     cayley_direction,
@@ -260,6 +266,8 @@ def tangent_rows(W, at, to, shape, gain, along, first, last):
     for t in range(first, last):
         X, S = to.X + (t % 2) * size, to.X + (1 - t % 2) * size
         drive(W, at, shape, t, at.s, at.x)
+        if is_time_to_forget(t):
+            forget(W, X, X + size)
         if along.B:
             _push_inputs(W, at, shape, along, X, t)
         for o in range(p):
