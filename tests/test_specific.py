@@ -22,12 +22,12 @@ from mtds_sklearn.inference._target import (
     make_target,
 )
 from mtds_sklearn.learning._e_step import e_step
-from mtds_sklearn.learning._em import EMResult, run_em
+from mtds_sklearn.learning._em import EMResult, run_em, update_relevance
 from mtds_sklearn.learning._gain import with_noise_states
 from mtds_sklearn.learning._growth import with_evidence
 from mtds_sklearn.learning._initialization import Block, add_block
 from mtds_sklearn.learning._learned import Options
-from mtds_sklearn.learning._m_step import curvature
+from mtds_sklearn.learning._m_step import curvature, posterior_normal
 from mtds_sklearn.learning._posterior import (
     divergence,
     moments,
@@ -222,6 +222,8 @@ def linear_problem(rng, n_sequences=30):
 
 def test_the_likelihood_of_variances_is_that_of_a_dense_gaussian(rng):
     sequences, family, _, posterior = linear_problem(rng)
+    # Also beside the modes: what z could still do is not the departures'.
+    posterior = posterior._replace(mean=posterior.mean + 0.3 * rng.standard_normal((30, 2)))
     scores = scores_of(sequences, family, posterior)
     psi = rng.uniform(0.0, 1.0, len(scores.entries)) * (rng.uniform(size=len(scores.entries)) < 0.7)
     natural, shape = family.chart.basis @ family.loadings, tuple(family.chart.shape)
@@ -328,6 +330,21 @@ def test_the_expansion_leaves_to_departures_what_z_does_not_tell(rng):
     assert_allclose(total[:2, :4], np.eye(4)[:2], atol=1e-12)
     assert_array_equal(L[2:, 2:], np.diag(np.diag(L[2:, 2:])))
     assert_allclose(gain, np.sum(divergence(posterior) - divergence(moved)))
+
+
+def test_relevance_counts_the_entries_of_a_row_that_are_learned(rng):
+    sequences, _, truth, _ = linear_problem(rng, 10)
+    last = curvature(prior_posterior(10, truth.loadings.shape[1]), sequences, truth)
+    normal, free = posterior_normal(truth, last)
+    variance = np.zeros(len(free))
+    variance[free] = np.diag(np.linalg.inv(normal))
+    size = np.sum(truth.loadings**2, axis=1) + variance.reshape(-1, len(truth.bias))[:-1].sum(
+        axis=0
+    )
+    counts = 2 + np.isin(np.arange(len(size)), truth.specific)
+    family, _ = update_relevance(truth, last)
+    rows = np.isfinite(truth.precision)
+    assert_allclose(family.precision[rows] * size[rows], counts[rows], rtol=1e-6)
 
 
 def test_every_entry_that_may_has_one_if_asked(rng):
