@@ -32,7 +32,7 @@ def grow_from_sample(
 
 def sample_size(sequences: PackedSequences, latent_dim: int) -> int:
     """How many of the sequences are enough to grow a family from; a half or more is no sample."""
-    n, n_values = len(sequences.labels), np.count_nonzero(sequences.observed)
+    n, n_values = len(sequences.labels), max(np.count_nonzero(sequences.observed), 1)
     enough = max(int(np.ceil(ENOUGH_VALUES * n / n_values)), GROWN_PER_LATENT * latent_dim)
     size = max(enough, LEAST_GROWN)
     return size if 2 * size <= min(n, 2 * MOST_GROWN) else MOST_GROWN
