@@ -188,6 +188,18 @@ class Asinh(Transform):
     def log_slope(self, y):
         return -0.5 * np.log1p((y / along(self.unit, y)) ** 2)
 
+    def inverse_within(self, x):
+        """As `inverse` within the limits, beyond them in a straight line; all the way if not bent.
+
+        Held there, a forecast beyond them would have a mean that no quantile is near, and no
+        spread.
+        """
+        bent, unit = self._bent(x)
+        low, high = (along(limit, x) for limit in self.limits)
+        held = np.clip(x, low, high)
+        slope = np.cosh(np.where(bent, held / unit, 0.0))
+        return np.where(bent, self.inverse(held) + slope * (x - held), x)
+
     def _bent(self, like: np.ndarray) -> tuple:
         """Which outputs are transformed, and their units, shaped as `along` does."""
         bent = np.isfinite(self.unit)

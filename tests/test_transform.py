@@ -19,8 +19,9 @@ from mtds_sklearn import (
     SingleTaskLDS,
     mask_future,
 )
-from mtds_sklearn._transform_fit import fit_transform
+from mtds_sklearn._transform_fit import fit_asinh, fit_transform
 from mtds_sklearn.datasets import make_oscillators
+from mtds_sklearn.inference._image import image_moments
 
 N_STEPS, N_KNOWN = 25, 8
 LEVELS = [0.02, 0.3, 0.5, 0.9]
@@ -151,6 +152,33 @@ def test_limits_are_the_range_widened_by_its_width_and_deviation():
     spread = np.std([0.0, 1.0, 4.0, 3.0])
     assert_allclose(transform.limits, [[-4.0 - spread], [8.0 + spread]])
     assert_allclose(transform.inverse_within(np.array([[99.0]])), np.exp(8.0 + spread))
+
+
+def test_beyond_its_range_arcsinh_goes_on_in_a_straight_line():
+    """Outputs that are not bent have no range at all."""
+    y = np.array([[0.1, 0.1], [30.0, 30.0], [2.0, 2.0]])
+    transform = fit_asinh(y, np.array([0.5, np.inf]))
+    low, high = transform.limits
+    assert_allclose(
+        transform.inverse_within(high[None] * 0.999), transform.inverse(high * 0.999)[None]
+    )
+    for edge, way in ((high, 1.0), (low, -1.0)):
+        steps = edge + way * np.array([0.0, 1e-6, 1.0, 2.0])[:, None]
+        found = transform.inverse_within(steps)
+        slopes = np.diff(found, axis=0) / np.diff(steps, axis=0)
+        assert_allclose(slopes, slopes[:1] * np.ones((3, 1)), rtol=1e-5)
+        assert_allclose(slopes[0], [np.cosh(edge[0] / 0.5), 1.0], rtol=1e-5)
+        assert_allclose(found[:, 1], steps[:, 1])
+
+
+def test_forecasts_beyond_the_range_have_a_mean_near_their_median_and_a_spread():
+    transform = fit_asinh(np.array([[0.1, 0.1], [30.0, 30.0]]), np.array([0.5, np.inf]))
+    far = (transform.limits[1] + [3.0, 1e4])[None, :, None]
+    mean, std = image_moments(
+        far, np.ones((1, 1)), np.full((1, 2, 1), 0.04), transform.inverse_within
+    )
+    assert_allclose(mean[0], transform.inverse_within(far[..., 0])[0])
+    assert_allclose(std[0], [0.2 * np.cosh(transform.limits[1, 0] / 0.5), 0.2])
 
 
 # ------------------------------------------------------------------------------- what is refused
