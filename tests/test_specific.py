@@ -21,6 +21,7 @@ from mtds_sklearn.inference._target import (
     log_prior,
     make_target,
 )
+from mtds_sklearn.learning import _specific
 from mtds_sklearn.learning._e_step import e_step
 from mtds_sklearn.learning._em import EMResult, run_em, update_relevance
 from mtds_sklearn.learning._gain import with_noise_states
@@ -37,6 +38,7 @@ from mtds_sklearn.learning._posterior import (
 )
 from mtds_sklearn.learning._specific import (
     LINEAR_KINDS,
+    are_missing,
     learn_specific,
     likely_variances,
     linear_entries,
@@ -263,11 +265,25 @@ def test_likely_variances_are_the_most_likely_and_pay_for_themselves(rng):
             assert log_likelihood(scores, other) < best - least
 
 
+def test_sums_over_parts_tell_whether_anything_is_missing(rng, monkeypatch):
+    """The first entry that exceeds chance, whatever the size of the parts."""
+    sequences, family, _, posterior = linear_problem(rng)
+    scores = scores_of(sequences, family, posterior)
+    diagonal = np.einsum("njj->nj", scores.information)
+    excess = np.sum(scores.score**2 - diagonal, axis=0) / np.sqrt(2.0 * np.sum(diagonal**2, axis=0))
+    for size in (7, 100):
+        monkeypatch.setattr(_specific, "CHUNK_SEQUENCES", size)
+        for least, found in ((0.99 * excess.max(), True), (1.01 * excess.max(), False)):
+            monkeypatch.setattr(_specific, "LEAST_SCORE", least)
+            assert are_missing(sequences, family, posterior) is found
+
+
 def test_nothing_is_found_where_nothing_is_missing(rng):
     family = linear_problem(rng)[1]
     fitting, _ = draw_sequences(rng, family, (12,) * 30)
     posterior = e_step(fitting, family, e_step(fitting, family, prior_posterior(30, 2)))
     assert_array_equal(likely_variances(scores_of(fitting, family, posterior)), 0.0)
+    assert not are_missing(fitting, family, posterior)
     learned = learned_from(fitting, family, posterior)
     assert learn_specific(fitting, learned, OPTIONS, draw_points) is learned
 

@@ -22,13 +22,13 @@ nats are left out one after the other, the others become columns of W with one e
 goes on with everything. It is asked again until no entry is left that wants any.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 
-from mtds_sklearn._sequences import PackedSequences
+from mtds_sklearn._sequences import PackedSequences, select_sequences
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.learning._disturbance import share_spent
 from mtds_sklearn.learning._em import Held, run_em
@@ -53,6 +53,8 @@ LEAST_SCORE, LEAST_GAIN = 3.0, 5.0
 # Entries of which a sequence tells, on average, less than this share of the most are not asked.
 NEGLIGIBLE = 1e-9
 CHUNK_SEQUENCES = 100
+# Variances begin with what is most likely in so many sequences; EM goes on with all.
+MOST_WEIGHED = 1000
 
 
 class Scores(NamedTuple):
@@ -142,7 +144,12 @@ def with_missing(sequences: PackedSequences, learned: Learned, every: bool = Fal
 
     The same if there are none. Of the new e nothing is known yet.
     """
-    scores = scores_of(sequences, learned.family, learned.posterior)
+    if not (every or are_missing(sequences, learned.family, learned.posterior)):
+        return learned
+    step = -(-len(sequences.labels) // MOST_WEIGHED)
+    some = select_sequences(sequences, np.arange(0, len(sequences.labels), step))
+    posterior = TaskPosterior(*(part[::step] for part in learned.posterior))
+    scores = scores_of(some, learned.family, posterior)
     psi = likely_variances(scores, *((-np.inf, 0.0) if every else (LEAST_SCORE, LEAST_GAIN)))
     found = np.flatnonzero(psi)
     if len(found) == 0:
@@ -150,13 +157,33 @@ def with_missing(sequences: PackedSequences, learned: Learned, every: bool = Fal
     return with_specific(learned, scores.entries[found], (scores.unit * np.sqrt(psi))[found])
 
 
-def scores_of(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Scores:
-    """Score and information of e of every sequence, z integrated out."""
-    entries, parts = linear_entries(family), []
+def are_missing(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> bool:
+    """Whether the score of any entry exceeds what chance makes of it; from sums alone."""
+    weights, slope, variance = sequence_weights(sequences), 0.0, 0.0
+    for index, score, information in _chunks_of_scores(sequences, family, posterior):
+        part = _sums_at_zero(score, information, weights[index])
+        slope, variance = slope + part[0], variance + part[1]
+    return bool(np.any(slope > LEAST_SCORE * np.sqrt(variance)))
+
+
+def _sums_at_zero(score: np.ndarray, information: np.ndarray, weights: np.ndarray) -> tuple:
+    """Derivatives (m,) of the log likelihood in psi at zero, and their variance by chance."""
+    diagonal = np.einsum("njj->nj", information)
+    return 0.5 * weights @ (score**2 - diagonal), 0.5 * weights @ diagonal**2
+
+
+def _chunks_of_scores(sequences, family, posterior) -> Iterator[tuple]:
+    """Some sequences after the others, and their scores; all of them may not fit in memory."""
+    entries = linear_entries(family)
     for first in range(0, len(posterior.mean), CHUNK_SEQUENCES):
         index = np.arange(first, min(first + CHUNK_SEQUENCES, len(posterior.mean)))
-        parts.append(_scores(sequences, family, posterior.mean[index], index, entries))
-    score, information = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        yield index, *_scores(sequences, family, posterior.mean[index], index, entries)
+
+
+def scores_of(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Scores:
+    """Score and information of e of every sequence, z integrated out."""
+    parts, entries = _chunks_of_scores(sequences, family, posterior), linear_entries(family)
+    _, score, information = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     weights = sequence_weights(sequences)
     size = weights @ np.einsum("njj->nj", information) / weights.sum()
     told = size > NEGLIGIBLE * size.max(initial=0.0)
@@ -185,11 +212,9 @@ def likely_variances(
     scores: Scores, least_score: float = LEAST_SCORE, least_gain: float = LEAST_GAIN
 ) -> np.ndarray:
     """psi (m,) of most likelihood, entries that gain too little left out; zeros if all do."""
-    excess = scores.score**2 - np.einsum("njj->nj", scores.information)
-    slope = 0.5 * scores.weights @ excess
-    spread = scores.weights @ np.einsum("njj->nj", scores.information) ** 2
+    slope, variance = _sums_at_zero(scores.score, scores.information, scores.weights)
     psi = np.zeros(len(slope))
-    if not np.any(slope > least_score * np.sqrt(0.5 * spread)):
+    if not np.any(slope > least_score * np.sqrt(variance)):
         return psi
     left = np.flatnonzero(slope > 0.0)
     psi[left] = 1.0
