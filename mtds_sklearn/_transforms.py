@@ -12,6 +12,8 @@ from scipy.special import boxcox, boxcox1p, inv_boxcox, inv_boxcox1p
 
 # Of a central difference, relative to the range: balances its error with that of rounding.
 STEP = np.finfo(float).eps ** (1.0 / 3.0)
+# Arguments of sinh beyond which quantiles stay where they are, 1e130 units away.
+MOST_BENT = 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +185,8 @@ class Asinh(Transform):
 
     def inverse(self, x):
         bent, unit = self._bent(x)
-        return np.where(bent, unit * np.sinh(np.where(bent, x / unit, 0.0)), x)
+        ratio = np.clip(np.where(bent, x / unit, 0.0), -MOST_BENT, MOST_BENT)
+        return np.where(bent, unit * np.sinh(ratio), x)
 
     def log_slope(self, y):
         return -0.5 * np.log1p((y / along(self.unit, y)) ** 2)

@@ -171,6 +171,14 @@ def test_beyond_its_range_arcsinh_goes_on_in_a_straight_line():
         assert_allclose(found[:, 1], steps[:, 1])
 
 
+def test_quantiles_of_arcsinh_are_finite_however_far():
+    transform = fit_asinh(np.array([[0.1, 0.1], [30.0, 30.0]]), np.array([0.5, np.inf]))
+    found = transform.inverse(np.array([[-1e9, -1e9], [1e9, 1e9], [200.0, 200.0]]))
+    assert np.isfinite(found).all()
+    assert_array_equal(found[:2, 1], [-1e9, 1e9])
+    assert_allclose(found[2, 0], 0.5 * np.sinh(300.0), rtol=1e-12)
+
+
 def test_forecasts_beyond_the_range_have_a_mean_near_their_median_and_a_spread():
     transform = fit_asinh(np.array([[0.1, 0.1], [30.0, 30.0]]), np.array([0.5, np.inf]))
     far = (transform.limits[1] + [3.0, 1e4])[None, :, None]

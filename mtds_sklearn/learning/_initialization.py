@@ -173,16 +173,23 @@ def squares_beside_one_state(left: PackedSequences) -> np.ndarray:
 
 
 def spread_sample(left: PackedSequences, n_most: int) -> PackedSequences:
+    """At most n_most sequences, as `spread_index` chooses them."""
+    if len(left.labels) <= n_most:
+        return left
+    return select_sequences(left, spread_index(left, n_most))
+
+
+def spread_index(left: PackedSequences, n_most: int) -> np.ndarray:
     """At most n_most sequences, from those with the smallest outputs to those with the largest.
 
     Chosen by what they contain, so that the order of sequences does not matter.
     """
     n = len(left.labels)
     if n <= n_most:
-        return left
-    size = np.add.reduceat(np.sum(left.outputs**2, axis=1), left.offsets[:-1])
+        return np.arange(n)
+    size = np.add.reduceat(np.einsum("no,no->n", left.outputs, left.outputs), left.offsets[:-1])
     ranks = np.linspace(0, n - 1, n_most).round().astype(int)
-    return select_sequences(left, np.argsort(size)[ranks])
+    return np.argsort(size)[ranks]
 
 
 def _regress(grid, left, ridge) -> tuple:

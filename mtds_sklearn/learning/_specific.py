@@ -33,6 +33,7 @@ from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.learning._disturbance import share_spent
 from mtds_sklearn.learning._em import Held, run_em
 from mtds_sklearn.learning._growth import with_evidence
+from mtds_sklearn.learning._initialization import spread_index
 from mtds_sklearn.learning._learned import Learned, Options
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior
@@ -146,10 +147,9 @@ def with_missing(sequences: PackedSequences, learned: Learned, every: bool = Fal
     """
     if not (every or are_missing(sequences, learned.family, learned.posterior)):
         return learned
-    step = -(-len(sequences.labels) // MOST_WEIGHED)
-    some = select_sequences(sequences, np.arange(0, len(sequences.labels), step))
-    posterior = TaskPosterior(*(part[::step] for part in learned.posterior))
-    scores = scores_of(some, learned.family, posterior)
+    index = spread_index(sequences, MOST_WEIGHED)
+    posterior = TaskPosterior(*(part[index] for part in learned.posterior))
+    scores = scores_of(select_sequences(sequences, index), learned.family, posterior)
     psi = likely_variances(scores, *((-np.inf, 0.0) if every else (LEAST_SCORE, LEAST_GAIN)))
     found = np.flatnonzero(psi)
     if len(found) == 0:
