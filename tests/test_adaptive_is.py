@@ -13,7 +13,7 @@ from mtds_sklearn.inference._adaptive_is import infer
 from mtds_sklearn.inference._coordinates import coordinates_of, prior_points
 from mtds_sklearn.inference._draws import N_DRAWS, Draws, first_draws, make_draws
 from mtds_sklearn.inference._moments import accurate_moments
-from mtds_sklearn.inference._pool import Pool, last_or_resampled, weigh
+from mtds_sklearn.inference._pool import Pool, effective_size, last_or_resampled, weigh
 from mtds_sklearn.inference._proposals import _modes
 from mtds_sklearn.inference._target import (
     local_quadratics,
@@ -293,6 +293,19 @@ def test_a_mode_that_the_last_round_missed_is_kept(missed):
     expected = weighed.weights[0, there].sum()
     assert share == pytest.approx(expected, rel=0.2)
     assert (share > 0.0) == (missed > 0.0)
+
+
+def test_a_round_that_is_lost_counts_as_one_draw():
+    """All of its draws are so unlikely beside those of the first that nothing is left of them."""
+    n, densities = 50, np.ones((2, 1, 100))
+    z, log_target = np.arange(2.0 * n)[None, None], np.where(np.arange(2 * n) < n, 0.0, -2000.0)
+    pool = Pool(z, log_target[None], np.ones((1, 2 * n)), (None, None), densities)
+    weighed = weigh(pool, n)
+    assert not weighed.good.any()
+    np.testing.assert_allclose(weighed.last.sum(axis=1), 1.0)
+    np.testing.assert_allclose(effective_size(weighed.last), 1.0)
+    np.testing.assert_allclose(weighed.weights[0], np.repeat([1.0 / n, 0.0], n))
+    np.testing.assert_allclose(weighed.log_evidence, np.log(0.5))
 
 
 def test_many_rounds_agree_with_the_grid(rng, monkeypatch):

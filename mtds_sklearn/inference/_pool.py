@@ -158,8 +158,14 @@ def weigh(pool: Pool, n_draws: int) -> Weighed:
 
 
 def _normalised(weights: np.ndarray) -> tuple:
-    """Weights that sum to one, and their sums (n_sequences, 1) before."""
+    """Weights that sum to one, and their sums (n_sequences, 1) before.
+
+    A round of which nothing is left beside the others has one effective draw.
+    """
     total = weights.sum(axis=1, keepdims=True)
+    nothing = total[:, 0] == 0.0
+    if nothing.any():
+        total[nothing], weights[nothing, 0] = 1.0, 1.0
     return weights / total, total
 
 
