@@ -264,6 +264,26 @@ def test_a_fit_to_few_points_is_positive_definite(rng, k, n_effective):
     assert np.isfinite(density(mixture, v, normal_density(v))).all()
 
 
+@pytest.mark.parametrize("away", [1e3, 1e6])
+def test_a_fit_knows_its_spread_wherever_it_is(rng, away):
+    v = rng.standard_normal((1, 2, 300))
+    weights, far = np.full((1, 300), 1.0 / 300), np.array([away, -2.0 * away])
+    here, start = fit_mixture(wide_start(v, 3, 0.05), v, weights), wide_start(v, 3, 0.05)
+    start = start._replace(means=start.means + far)
+    there = fit_mixture(start, v + far[:, None], weights)
+    np.testing.assert_allclose(there.means, here.means + far, rtol=1e-9)
+    np.testing.assert_allclose(there.factors, here.factors, rtol=1e-6, atol=1e-6)
+
+
+def test_a_direction_that_drowns_in_rounding_is_widened():
+    along = np.array([0.6, 0.8])
+    cov = 1e11 * np.outer(along, along) - 1e-7 * np.outer(along[::-1], along[::-1])
+    mixture = make_mixture(0.1, np.ones((1, 1)), np.zeros((1, 1, 2)), cov[None, None])
+    found = mixture.factors[0, 0] @ mixture.factors[0, 0].T
+    np.testing.assert_allclose(found, cov, rtol=1e-11)
+    assert np.linalg.eigvalsh(found).min() > 0.0
+
+
 def test_a_fit_treats_every_sequence_alone(rng):
     v = rng.standard_normal((3, 2, 200))
     weights = rng.dirichlet(np.ones(200), size=3)

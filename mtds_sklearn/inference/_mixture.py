@@ -21,6 +21,8 @@ SHARE_STRENGTH = 0.1
 EM_STEPS = 3
 # Bisection of the logarithm of a temperature.
 LOG_LEAST_POWER, TEMPERING_STEPS = -20.0, 10
+# Share of a covariance's size that is added to it where rounding has left it indefinite.
+ROUNDING = 1e-12
 
 
 class Mixture(NamedTuple):
@@ -50,7 +52,16 @@ def make_mixture(prior_weight, shares: np.ndarray, means: np.ndarray, covs: np.n
     prior = np.broadcast_to(prior_weight, len(shares))[:, None]
     shares = shares / shares.sum(axis=1, keepdims=True)
     weights = np.concatenate([prior, (1.0 - prior) * shares], axis=1)
-    return Mixture(weights, means, np.linalg.cholesky(0.5 * (covs + np.swapaxes(covs, -1, -2))))
+    return Mixture(weights, means, _factors(0.5 * (covs + np.swapaxes(covs, -1, -2))))
+
+
+def _factors(covs: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factors; where a direction drowns in rounding beside others, a wider one."""
+    try:
+        return np.linalg.cholesky(covs)
+    except np.linalg.LinAlgError:
+        size = ROUNDING * np.trace(covs, axis1=-2, axis2=-1)
+        return np.linalg.cholesky(covs + size[..., None, None] * np.eye(covs.shape[-1]))
 
 
 def blend(first: Mixture, second: Mixture, share: np.ndarray) -> Mixture:
@@ -125,7 +136,11 @@ def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
     """
     size = (1.0 / np.sum(weights**2, axis=1))[:, None]
     there = start.weights[:, 1:] > 0.0
-    k, v, weights = v.shape[1], np.ascontiguousarray(v), np.ascontiguousarray(weights)
+    # Around their mean: a posterior far out would lose its spread among squares of where it is.
+    origin = v @ weights[:, :, None]
+    k, v, weights = v.shape[1], np.ascontiguousarray(v - origin), np.ascontiguousarray(weights)
+    origin = np.swapaxes(origin, 1, 2)
+    start = start._replace(means=start.means - origin)
     shares, first_covs = start.weights[:, 1:], start.factors @ np.swapaxes(start.factors, 2, 3)
     mixture, strength = start, COV_STRENGTH * k
     sums = np.empty((*shares.shape, 1 + k + k * (k + 1) // 2))
@@ -140,7 +155,7 @@ def fit_mixture(start: Mixture, v: np.ndarray, weights: np.ndarray) -> Mixture:
         covs = (size[..., None, None] * scatter + covs) / (count + strength)[..., None, None]
         shares = (count + SHARE_STRENGTH) * there
         mixture = make_mixture(start.weights[:, 0], shares, centre - pull[..., None] * gap, covs)
-    return mixture
+    return mixture._replace(means=mixture.means + origin)
 
 
 def _central_moments(sums: np.ndarray, k: int) -> tuple:
