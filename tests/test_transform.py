@@ -171,6 +171,13 @@ def test_beyond_its_range_arcsinh_goes_on_in_a_straight_line():
         assert_allclose(found[:, 1], steps[:, 1])
 
 
+def test_a_spread_that_numbers_cannot_tell_is_not_zero():
+    yhat, shares = np.zeros((1, 1, 3)), np.full((1, 3), 1.0 / 3.0)
+    mean, std = image_moments(yhat, shares, np.full((1, 1, 3), 1e-40), lambda x: 5.0 + x)
+    assert_array_equal(mean, 5.0)
+    assert 0.0 < std[0, 0] < 1e-14
+
+
 def test_quantiles_of_arcsinh_are_finite_however_far():
     transform = fit_asinh(np.array([[0.1, 0.1], [30.0, 30.0]]), np.array([0.5, np.inf]))
     found = transform.inverse(np.array([[-1e9, -1e9], [1e9, 1e9], [200.0, 200.0]]))

@@ -40,4 +40,6 @@ def image_moments(
         excess = image(yhat + node * std) - centre[..., None]
         first += share * (excess @ columns)[..., 0]
         second += share * (excess**2 @ columns)[..., 0]
-    return centre + first, np.sqrt(np.maximum(second - first**2, 0.0))
+    mean, spread = centre + first, np.sqrt(np.maximum(second - first**2, 0.0))
+    # Beside a large constant the spread of its noise may be less than numbers can tell.
+    return mean, np.maximum(spread, np.spacing(np.abs(mean)))
