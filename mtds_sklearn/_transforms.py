@@ -51,8 +51,11 @@ class Transform:
 
     def inverse_within(self, x: np.ndarray) -> np.ndarray:
         """As `inverse`, of x held within the limits."""
+        return self.inverse(self._held(x))
+
+    def _held(self, x: np.ndarray) -> np.ndarray:
         low, high = (along(limit, x) for limit in self.limits)
-        return self.inverse(np.clip(x, low, high))
+        return np.clip(x, low, high)
 
 
 class Log(Transform):
@@ -197,9 +200,7 @@ class Asinh(Transform):
         Held there, a forecast beyond them would have a mean that no quantile is near, and no
         spread.
         """
-        bent, unit = self._bent(x)
-        low, high = (along(limit, x) for limit in self.limits)
-        held = np.clip(x, low, high)
+        (bent, unit), held = self._bent(x), self._held(x)
         slope = np.cosh(np.where(bent, held / unit, 0.0))
         return np.where(bent, self.inverse(held) + slope * (x - held), x)
 

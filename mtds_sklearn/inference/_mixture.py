@@ -21,7 +21,7 @@ SHARE_STRENGTH = 0.1
 EM_STEPS = 3
 # Bisection of the logarithm of a temperature.
 LOG_LEAST_POWER, TEMPERING_STEPS = -20.0, 10
-# Share of a covariance's size that is added to it where rounding has left it indefinite.
+# Share of a matrix' size, all directions together, that is added where rounding could be more.
 ROUNDING = 1e-12
 
 
@@ -60,8 +60,13 @@ def _factors(covs: np.ndarray) -> np.ndarray:
     try:
         return np.linalg.cholesky(covs)
     except np.linalg.LinAlgError:
-        size = ROUNDING * np.trace(covs, axis1=-2, axis2=-1)
-        return np.linalg.cholesky(covs + size[..., None, None] * np.eye(covs.shape[-1]))
+        return np.linalg.cholesky(beyond_rounding(covs))
+
+
+def beyond_rounding(matrices: np.ndarray) -> np.ndarray:
+    """Symmetric matrices (..., k, k), so much larger in all directions that rounding is less."""
+    size = np.trace(matrices, axis1=-2, axis2=-1)[..., None, None]
+    return matrices + ROUNDING * size * np.eye(matrices.shape[-1])
 
 
 def blend(first: Mixture, second: Mixture, share: np.ndarray) -> Mixture:

@@ -25,7 +25,7 @@ from mtds_sklearn.inference._coordinates import Coordinates, latents, normal_sco
 from mtds_sklearn.inference._disturbance import with_gap_weights
 from mtds_sklearn.inference._draws import make_numbers
 from mtds_sklearn.inference._mixture import Mixture, density
-from mtds_sklearn.inference._pool import draw_round
+from mtds_sklearn.inference._pool import Pool, draw_round, joined, log_weights
 from mtds_sklearn.inference._proposals import Fit, log_reach, next_proposal
 from mtds_sklearn.inference._specific import draws_given, mean_covariance
 from mtds_sklearn.inference._target import Target, departures_at, make_target
@@ -56,26 +56,6 @@ class Moments(NamedTuple):
     log_evidence: float
 
 
-class Stages(NamedTuple):
-    """Points of some stages.
-
-    Attributes
-    ----------
-    v : ndarray of shape (1, k, n_points)
-    log_target, prior : ndarray of shape (1, n_points)
-    proposals : tuple of Mixture
-        One a stage.
-    densities : ndarray of shape (n_stages, 1, n_points)
-        Of every proposal at every point.
-    """
-
-    v: np.ndarray
-    log_target: np.ndarray
-    prior: np.ndarray
-    proposals: tuple
-    densities: np.ndarray
-
-
 def accurate_moments(sequence: PackedSequences, family: Family, seed: int, near: tuple) -> Moments:
     """Moments of the posterior of one sequence, standardised.
 
@@ -90,16 +70,16 @@ def accurate_moments(sequence: PackedSequences, family: Family, seed: int, near:
     v = normal_scores(target.coordinates, z.T[None])[:, :k]
     proposal = _wide_proposal(v, near[1][None], target)
     for number in range(FITS):
-        v, log_weights = _weighted(proposal, target, (k, seed + number, FIT_DRAWS))
-        proposal = _wide_proposal(v, log_weights, target)
+        v, weights = _weighted(proposal, target, (k, seed + number, FIT_DRAWS))
+        proposal = _wide_proposal(v, weights, target)
     stages = None
     for number in range(MOST_STAGES):
         stages = _with_stage(stages, proposal, target, (k, seed + FITS + number * STAGE_BATCHES))
-        log_weights = stages.log_target - np.log(stages.densities.mean(axis=0))
-        if _error(stages.v[0], log_weights[0], target) < TARGET_ERROR:
+        weights = log_weights(stages)
+        if _error(stages.v[0], weights[0], target) < TARGET_ERROR:
             break
-        proposal = _wide_proposal(stages.v, log_weights, target)
-    moments = _moments(stages.v[0], log_weights[0], target)
+        proposal = _wide_proposal(stages.v, weights, target)
+    moments = _moments(stages.v[0], weights[0], target)
     mean, cov = _of_still_coordinates(target.coordinates)
     k = len(mean)  # the latents of specific variances, integrated out, come after these
     moments.mean[:k] += mean
@@ -119,26 +99,18 @@ def _weighted(proposal: Mixture, target: Target, numbers: tuple) -> tuple:
     return v, log_target - np.log(density(proposal, v, prior))
 
 
-def _with_stage(stages: Stages | None, proposal: Mixture, target: Target, numbers: tuple) -> Stages:
+def _with_stage(stages: Pool | None, proposal: Mixture, target: Target, numbers: tuple) -> Pool:
     """The stages and one more, of points from numbers of latent_dim and the first seed."""
     latent_dim, seed = numbers
     batches = [
         draw_round(proposal, make_numbers(latent_dim, seed + batch, BATCH_DRAWS), target)
         for batch in range(STAGE_BATCHES)
     ]
-    v, log_target, prior = (np.concatenate(parts, axis=-1) for parts in zip(*batches, strict=True))
+    drawn = tuple(np.concatenate(parts, axis=-1) for parts in zip(*batches, strict=True))
     if stages is None:
-        return Stages(v, log_target, prior, (proposal,), density(proposal, v, prior)[None])
-    proposals = (*stages.proposals, proposal)
-    there = density(proposal, stages.v, stages.prior)
-    here = np.stack([density(q, v, prior) for q in proposals])
-    return Stages(
-        np.append(stages.v, v, axis=-1),
-        np.append(stages.log_target, log_target, axis=-1),
-        np.append(stages.prior, prior, axis=-1),
-        proposals,
-        np.append(np.append(stages.densities, there[None], axis=0), here, axis=-1),
-    )
+        v, _, prior = drawn
+        return Pool(*drawn, (proposal,), density(proposal, v, prior)[None])
+    return joined(stages, proposal, drawn)
 
 
 def _moments(v: np.ndarray, log_weights: np.ndarray, target: Target) -> Moments:

@@ -107,9 +107,15 @@ def draw_round(proposal: Mixture, numbers: tuple, target: Target) -> tuple:
 def add_round(pool: Pool, proposal: Mixture, target: Target, draws: Draws, round_: int) -> Pool:
     """The pool with one more round."""
     numbers = (draws.component, draws.normal[round_], draws.scale[round_])
-    v, log_target, prior = draw_round(proposal, numbers, target)
+    drawn = draw_round(proposal, numbers, target)
     if len(pool.proposals) == WINDOW:
         pool = _without_third_round(pool, len(draws.points))
+    return joined(pool, proposal, drawn)
+
+
+def joined(pool: Pool, proposal: Mixture, drawn: tuple) -> Pool:
+    """The pool with what was `drawn` from one more proposal, as of `draw_round`."""
+    v, log_target, prior = drawn
     proposals = (*pool.proposals, proposal)
     there = [*pool.densities, density(proposal, pool.v, pool.prior)]
     here = [prior if q is None else density(q, v, prior) for q in proposals]

@@ -6,6 +6,7 @@ import numpy as np
 
 from mtds_sklearn.inference._mixture import (
     Mixture,
+    beyond_rounding,
     blend,
     effective_sample_size,
     fit_mixture,
@@ -27,8 +28,6 @@ FARTHEST_MODE = 5.0
 # Of climbs from the centre of a component of the prior: a shortened step would leave a narrow one,
 # a full one goes along it.
 CENTRE_DAMPING = 1e-6
-# Least curvature at a mode, as a share of that in all directions together.
-ROUNDING = 1e-12
 # Modes that become components, and the least share of the evidence, in nats below the greatest, of
 # those that stay components in later proposals.
 MOST_MODES, LIGHTEST_MODE = 16, 10.0
@@ -144,8 +143,7 @@ def find_modes(points: np.ndarray, log_likelihood: np.ndarray, target: Target) -
     means, curvature, value = _modes(points, log_likelihood, target)
     # A climb may end where innovations run away: rounding of squares of 1e19 must not hide the
     # prior.
-    size = np.trace(curvature, axis1=-2, axis2=-1)[..., None, None]
-    curvature = curvature + ROUNDING * size * np.eye(curvature.shape[-1])
+    curvature = beyond_rounding(curvature)
     log_mass = value - 0.5 * np.linalg.slogdet(curvature)[1]
     # Modes within one standard deviation of an earlier one are the same.
     distinct = ~np.any(np.tril(_distances(means, curvature) < 1.0, -1), axis=2)

@@ -10,6 +10,7 @@ travels between iterations but the family and sums.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -102,8 +103,7 @@ def map_by_chunk(
     """
     given = given_sequences(sequences)
     if isinstance(sequences, Reweighted):
-        shared = (*shared, function)
-        function, own = _reweighted, (sequences.precision, *own)
+        function, own = partial(_reweighted, function), (sequences.precision, *own)
     parts = chunks_of(len(given.labels))
     arguments = [(*(_cut(each, part, i) for each in own), *shared) for i, part in enumerate(parts)]
     crew = _crew.get()
@@ -124,8 +124,9 @@ def given_sequences(sequences: PackedSequences | Reweighted) -> PackedSequences:
     return sequences.given if isinstance(sequences, Reweighted) else sequences
 
 
-def _reweighted(sequences: PackedSequences, precision: np.ndarray, *rest: Any) -> Any:
-    *rest, function = rest
+def _reweighted(
+    function: Callable, sequences: PackedSequences, precision: np.ndarray, *rest: Any
+) -> Any:
     return function(sequences._replace(precision=precision), *rest)
 
 
