@@ -26,7 +26,7 @@ class CompilationLog(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         """Say what is being waited for."""
-        if not _is_own(event):
+        if not is_own(event):
             return
         self._depth += 1
         if self._depth == 1:
@@ -38,7 +38,7 @@ class CompilationLog(event.Listener):
 
     def on_end(self, event: event.Event) -> None:
         """Say how long it took."""
-        if not _is_own(event):
+        if not is_own(event):
             return
         self._depth -= 1
         if self._depth == 0:
@@ -50,7 +50,7 @@ def _function(event: event.Event):
     return event.data["dispatcher"].py_func
 
 
-def _is_own(event: event.Event) -> bool:
+def is_own(event: event.Event) -> bool:
     """Whether it is a function of this package; those made by `exec` have no module at all."""
     return (_function(event).__module__ or "").startswith("mtds_sklearn.")
 
@@ -79,4 +79,11 @@ def cache_folder_for_want_of_a_better() -> tempfile.TemporaryDirectory | None:
 
 
 _FOLDER = cache_folder_for_want_of_a_better()
+
+
+def keeps_kernels() -> bool:
+    """Whether what is compiled here is at hand in the next process."""
+    return _FOLDER is None and not config.DISABLE_JIT
+
+
 event.register("numba:compile", CompilationLog())

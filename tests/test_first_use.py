@@ -1,16 +1,23 @@
 """First use: what is compiled, how often, where it is kept, and who is told."""
 
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from joblib import Parallel, delayed, parallel_config
 from numba import njit
+from numba.core.dispatcher import Dispatcher
 
 import mtds_sklearn
+from mtds_sklearn import _ahead, _compilation
+from mtds_sklearn.compile import KERNELS, main
+from mtds_sklearn.kernels import _adjoint
 
 PACKAGE = Path(mtds_sklearn.__file__).parent
 
@@ -111,7 +118,9 @@ modules = [
     if info.name.startswith("mtds_sklearn.kernels.")
 ]
 print(json.dumps({
-    f"{module.__name__}.{name}": [str(signature) for signature in value.signatures]
+    f"{module.__name__}.{name}": [
+        str(tuple(value.py_func.__annotations__.values())), *map(str, value.signatures)
+    ]
     for module in modules
     for name, value in vars(module).items()
     if hasattr(value, "signatures") and value.stats.cache_path is not None and name[0] != "_"
@@ -123,8 +132,9 @@ def test_no_kernel_is_compiled_for_more_than_one_kind_of_arguments():
     # Read-only or not, and in rows or in columns, are different kinds of array to numba. Helpers,
     # which have no cache of their own or an underscore, are compiled with kernels that call them.
     found = json.loads(run_python(FIT_EVERYTHING, PACKAGE.parent).stdout)
-    assert sum(len(signatures) for signatures in found.values()) >= 8
-    assert {name: kinds for name, kinds in found.items() if len(kinds) > 1} == {}
+    called = {name: kinds for name, (_, *kinds) in found.items() if kinds}
+    assert len(called) == len(KERNELS) - 1  # test_growing_noise.py calls shrunk_squares
+    assert called == {name: [found[name][0]] for name in called}
 
 
 def test_functions_without_a_module_are_compiled_beside_the_package():
@@ -133,3 +143,188 @@ def test_functions_without_a_module_are_compiled_beside_the_package():
     exec("def double(x):\n    return 2 * x", namespace)
     assert namespace["double"].__module__ is None
     assert njit(namespace["double"])(3) == 6
+
+
+# ---------------------------------------------------------------- ahead, and in two processes
+
+
+def test_all_kernels_that_python_calls_are_compiled_ahead():
+    names = [info.name for info in pkgutil.iter_modules(mtds_sklearn.kernels.__path__)]
+    modules = [importlib.import_module(f"mtds_sklearn.kernels.{name}") for name in names]
+    found = {
+        _ahead.name_of(value)
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, Dispatcher) and value.stats.cache_path is not None
+    }
+    # The gradient, which no fit needs, is compiled for the sizes at hand.
+    assert found == {*KERNELS, _ahead.name_of(_adjoint.gradient_theta)}
+
+
+IN_TWO = """
+import json, logging, subprocess, sys
+from mtds_sklearn import _ahead, _compilation
+from mtds_sklearn.kernels import _proposals
+logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+own, other = _proposals.tempering_powers, _proposals.draw_components
+halves, command, processes = ([own], [other]), None, []
+class Popen(subprocess.Popen):
+    def __init__(self, args, **options):
+        super().__init__(command or args, **options)
+        processes.append(self)
+subprocess.Popen = Popen
+{before}
+try:
+    _ahead.compile_in_two(*halves)
+except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+_ahead.compile_kernels([own, other])
+print(json.dumps({
+    "hits": [sum(kernel.stats.cache_hits.values()) for kernel in (own, other)],
+    "misses": [sum(kernel.stats.cache_misses.values()) for kernel in (own, other)],
+    "ends": [process.returncode for process in processes],
+}))
+"""
+
+
+def compile_in_two(folder, before=""):
+    """What a process loads and compiles with what `folder` holds, and what it logs."""
+    program = IN_TWO.replace("{before}", before)
+    run = run_python(program, PACKAGE.parent, NUMBA_CACHE_DIR=str(folder))
+    return json.loads(run.stdout), run.stderr
+
+
+def test_what_the_second_process_compiles_is_loaded(tmp_path):
+    first, log = compile_in_two(tmp_path)
+    assert first == {"hits": [0, 1], "misses": [1, 0], "ends": [0]}
+    assert "Two processes compile: a second one takes 1 kernels." in log
+    again, log = compile_in_two(tmp_path)
+    assert again == {"hits": [1, 1], "misses": [0, 0], "ends": []}
+    assert log == ""
+
+
+HANGS = """
+command, _ahead.PATIENCE = [sys.executable, "-c", "import time; time.sleep(60)"], 0.1
+"""
+INTERRUPTED = """
+class Interrupted:
+    py_func = own.py_func
+    def compile(self, kinds):
+        raise KeyboardInterrupt
+halves = ([own, Interrupted()], [other])
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "ends", "said"),
+    [
+        ("command = [sys.executable, '-c', 'exit(3)']", [3], "The second process failed"),
+        ("command = ['/no/such/python']", [], "No second process compiles: "),
+        (HANGS, [-9], "The second process failed"),
+        (INTERRUPTED, [-9], "interrupted"),
+    ],
+    ids=["fails", "is missing", "hangs", "is interrupted"],
+)
+@pytest.mark.skipif(os.name != "posix", reason="the exit code of a killed process")
+def test_a_second_process_that_fails_is_done_without(tmp_path, before, ends, said):
+    found, log = compile_in_two(tmp_path, before)
+    assert found == {"hits": [0, 0], "misses": [1, 1], "ends": ends}
+    assert said in log
+
+
+def test_the_second_process_ends_with_the_first(tmp_path):
+    command = [sys.executable, "-m", "mtds_sklearn.compile", "--while-stdin-is-open"]
+    process = subprocess.run(
+        [*command, "_latents.maximize_latent"], input=b"", stdout=subprocess.PIPE, check=False,
+        cwd=PACKAGE.parent, env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert (process.returncode, process.stdout) == (1, b"")
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    monkeypatch.delenv(_ahead.SWITCH, raising=False)
+
+
+def test_two_cores_of_a_first_process_are_used(two_cores):
+    assert _ahead.may_start_a_second()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(_ahead.SWITCH, "1"), (_ahead.SWITCH, "0"), ("NUMBA_NUM_THREADS", "1")]
+)
+def test_the_environment_can_forbid_a_second_process(two_cores, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert not _ahead.may_start_a_second()
+
+
+@pytest.mark.parametrize("executable", ["/usr/sbin/uwsgi", "", None])
+def test_a_program_that_is_not_python_is_not_started(two_cores, monkeypatch, executable):
+    monkeypatch.setattr(sys, "executable", executable)
+    assert not _ahead.may_start_a_second()
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_workers_start_no_process(two_cores, backend):
+    with parallel_config(backend, **({"inner_max_num_threads": 2} if backend == "loky" else {})):
+        assert Parallel(2)(delayed(_ahead.may_start_a_second)() for _ in range(2)) == [False] * 2
+
+
+def test_nothing_is_kept_in_the_folder_of_a_process(two_cores, monkeypatch):
+    monkeypatch.setattr(_compilation, "_FOLDER", "temporary")
+    assert not _ahead.may_start_a_second()
+    with pytest.raises(SystemExit):
+        main([])
+
+
+def test_the_command_names_what_it_knows(capsys):
+    main(["_proposals.draw_components", "_mixtures.mixture_moments"])
+    assert capsys.readouterr().out.startswith("2 kernels are kept in ")
+    with pytest.raises(SystemExit):
+        main(["draw"])
+    assert "there are no kernels ['draw'], only ['_forward.simulate'" in capsys.readouterr().err
+
+
+COLD_FIT = """
+import json, warnings
+from mtds_sklearn import MTLDSRegressor, compile
+from mtds_sklearn.datasets import make_oscillators
+warnings.simplefilter("ignore")
+data = make_oscillators(6, 12, random_state=0)
+model = MTLDSRegressor(
+    2, 2, specific_variances=False, disturbance="innovations", n_init=1, max_iter=2, random_state=0
+)
+model.fit(data.X, data.y, groups=data.groups)
+model.predict(data.X, groups=data.groups + 100, y_context=data.y)
+print(json.dumps({
+    name: [sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())]
+    for name, kernel in compile.KERNELS.items()
+}))
+"""
+
+
+@pytest.mark.slow
+def test_a_fit_compiles_half_of_its_kernels_or_none(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "2"}
+    first, again = (
+        json.loads(run_python(COLD_FIT, PACKAGE.parent, **cache).stdout) for _ in range(2)
+    )
+    own = {_ahead.name_of(kernel) for kernel in _ahead.OWN_HALF}
+    assert {name for name, (_, misses) in first.items() if misses} == own
+    assert first["_forward.simulate"] == [1, 0]
+    assert {misses for _, misses in again.values()} == {0}
+
+
+@pytest.mark.slow
+def test_the_command_leaves_nothing_to_compile(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "mtds_sklearn.compile"]
+    first, again = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    for kernel in KERNELS.values():
+        assert f"Compiled {kernel.py_func.__name__} in" in first.stderr
+    assert again.stderr == ""
+    assert again.stdout.startswith(f"{len(KERNELS)} kernels are kept in {tmp_path}")

@@ -15,6 +15,7 @@ from mtds_sklearn.datasets import make_oscillators
 from mtds_sklearn.estimators._fitting import standardize
 from mtds_sklearn.inference._coordinates import latents, normal_scores
 from mtds_sklearn.inference._target import log_likelihoods, make_target
+from mtds_sklearn.kernels import _points
 from mtds_sklearn.model._likelihood import evaluations, predicted_outputs
 from mtds_sklearn.model._noise import at_zero, make_growth, noise_factor, unit_of
 from mtds_sklearn.model._task_map import natural_parameters
@@ -102,6 +103,12 @@ def test_noise_in_proportion_is_found(grown):
     typical = np.array([70.0, 100.0])
     std = grown.noise_std_ * np.sqrt(1.0 + (typical / grown.noise_unit_) ** 2)
     assert_allclose(std / typical, NOISE, rtol=0.2)
+
+
+def test_points_are_weighed_by_the_kernel_as_it_is_compiled_ahead(grown, known):
+    grown.predict(**without_y(known))
+    kinds = tuple(_points.shrunk_squares.py_func.__annotations__.values())
+    assert _points.shrunk_squares.signatures == [kinds]
 
 
 def test_and_forecasts_gain_by_it(grown, known):

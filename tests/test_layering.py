@@ -15,6 +15,7 @@ PACKAGE = Path(mtds_sklearn.__file__).parent
 # A module may import from rooms below its own, and from its own room. A folder is a room, and so
 # are the files at the top of the package that stand on one level.
 FILE_LEVELS = {
+    "_ahead": 2,
     "_compilation": 2,
     "_progress": 1,
     "_rows": 1,
@@ -28,6 +29,7 @@ FILE_LEVELS = {
     "_families": 6,
     "_scores": 6,
     "_tables": 6,
+    "compile": 6,
     "datasets": 6,
     "model_selection": 6,
     "__init__": 8,
@@ -49,7 +51,7 @@ KERNELS = "kernels/"
 
 # Who may import what, as path prefixes.
 LIBRARIES = {
-    "numba": (KERNELS, "_compilation.py"),
+    "numba": (KERNELS, "_compilation.py", "_ahead.py"),
     "sklearn": ("estimators/", "datasets.py", "model_selection.py", "display/"),
     "scipy.optimize": ("learning/", "_transform_fit.py"),
     "matplotlib": ("display/",),

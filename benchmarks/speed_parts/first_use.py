@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py first_use
 
-Overhead is what the first fit of a process takes beyond the second one. "Cold" has an empty cache.
+What is measured is how much longer the first fit of a process, and its first forecast, take than
+the next ones. "Cold" has an empty cache, and two processes compile unless one is asked for.
 """
 
 import json
@@ -13,8 +14,12 @@ import tempfile
 
 import numpy as np
 
+SETTINGS = ('disturbance="none"', "")
+# Rows of what PROGRAM prints; processors count what other processes took that this one started.
+FIT_WALL, FIT_PROCESSORS, BOTH_WALL, BOTH_PROCESSORS, IMPORT = range(5)
+
 PROGRAM = """
-import json, time
+import json, os, time
 start = time.perf_counter()
 import mtds_sklearn
 imported = time.perf_counter() - start
@@ -22,42 +27,64 @@ from mtds_sklearn import MTLDSRegressor
 from mtds_sklearn.datasets import make_oscillators
 data = make_oscillators(10, 20, random_state=0)
 model = MTLDSRegressor(2, 2, n_init=1, random_state=0, {options})
-seconds, cpu = [], []
+def now():
+    return time.perf_counter(), sum(os.times()[:4])
+rounds = []
 for _ in range(3):
-    start, before = time.perf_counter(), time.process_time()
+    start = now()
     model.fit(data.X, data.y, groups=data.groups)
+    fitted = now()
     model.predict(data.X, groups=data.groups + 100, y_context=data.y)
-    seconds.append(time.perf_counter() - start)
-    cpu.append(time.process_time() - before)
-print(json.dumps([imported, seconds[0] - min(seconds), cpu[0] - min(cpu)]))
+    end = now()
+    rounds.append([after[i] - start[i] for after in (fitted, end) for i in range(2)])
+overhead = [first - min(later) for first, *later in zip(*rounds)]
+print(json.dumps([*overhead, imported]))
 """
 
 
-def measure(options: str, folder: str) -> list:
-    """Seconds of the import, and those that a first fit and forecast take more than the next."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": folder}
+def measure(options: str, folder: str, n_processes: int = 2) -> list:
+    """Overheads and seconds of the import of one new process."""
+    limits = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in limits}
+    environment |= {"NUMBA_CACHE_DIR": folder, "MTDS_SKLEARN_COMPILERS": str(n_processes)}
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM.replace("{options}", options)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(run.stdout.splitlines()[-1])
 
 
+def measure_all(options: str, n_cold: int, n_cached: int) -> list[tuple[str, np.ndarray]]:
+    """Medians; cold ones with one and two processes take turns."""
+    cold, cached = {1: [], 2: []}, []
+    for _ in range(n_cold):
+        for n_processes, found in cold.items():
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(measure(options, folder, n_processes))
+                if n_processes == 2 and not cached:
+                    cached = [measure(options, folder) for _ in range(n_cached)]
+    kinds = {"cold, one process": cold[1], "cold": cold[2], "cached": cached}
+    return [(name, np.median(found, axis=0)) for name, found in kinds.items()]
+
+
 def report(quick: bool) -> str:
     """The section of the results."""
     lines = [
-        "| fit and forecast | import, s | cold, s (processor) | cached, s (processor) |",
-        "| :--- | ---: | ---: | ---: |",
+        "| | | import, s | fit, s (processors) | fit and forecast, s (processors) |",
+        "| :--- | :--- | ---: | ---: | ---: |",
     ]
-    for options in ('disturbance="none"', "" if not quick else 'disturbance="none"'):
-        with tempfile.TemporaryDirectory() as folder:
-            cold = measure(options, folder)
-            cached = np.median([measure(options, folder) for _ in range(1 if quick else 5)], axis=0)
-        lines.append(
-            f"| `MTLDSRegressor(2, 2{', ' + options if options else ''})` | {cached[0]:.2f} | "
-            f"{cold[1]:.1f} ({cold[2]:.1f}) | {cached[1]:.2f} ({cached[2]:.2f}) |"
-        )
-        print(lines[-1], flush=True)
+    for options in SETTINGS[:1] if quick else SETTINGS:
+        for name, found in measure_all(options, 1 if quick else 3, 1 if quick else 5):
+            lines.append(
+                f"| `MTLDSRegressor(2, 2{', ' + options if options else ''})` | {name} | "
+                f"{found[IMPORT]:.2f} | {found[FIT_WALL]:.2f} ({found[FIT_PROCESSORS]:.2f}) | "
+                f"{found[BOTH_WALL]:.2f} ({found[BOTH_PROCESSORS]:.2f}) |"
+            )
+            print(lines[-1], flush=True)
     notes = (
-        "Fresh processes; cold: once, with an empty cache; cached: median of five. In brackets "
-        "seconds of the processor, which other work on the machine disturbs less."
+        "What the first fit, and fit and forecast, of a process take longer than the next: medians "
+        "of three fresh processes with an empty cache (cold), of five that find everything "
+        "compiled (cached). Cold, two processes compile, each at first what both halves share; "
+        "with one, forecasts compile theirs. In brackets seconds of all processors: where they are "
+        "less than the seconds on the clock (one process), or less than twice as many (two), other "
+        "work on the machine has lengthened those."
     )
     return "\n".join(["# First use", "", notes, "", *lines, ""])

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from mtds_sklearn._ahead import compile_ahead
 from mtds_sklearn._sequences import (
     PackedSequences,
     frozen,
@@ -172,6 +173,7 @@ class BaseLDS(CallbackSupportMixin, SequenceRegressorMixin, BaseEstimator, metac
         memory = remember(sequences, times, targets, type(self).__name__)
         sequences = weigh_sequences(sequences, sample_weight, who=type(self).__name__)
         rng = check_random_state(getattr(self, "random_state", None))
+        compile_ahead()
         fitted = fit_with_progress(self, lambda: self._fit_packed(sequences, rng), X, y)
         header |= {
             "n_outputs_": sequences.outputs.shape[1],

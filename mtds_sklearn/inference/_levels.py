@@ -35,7 +35,7 @@ def with_levels(psi: np.ndarray, sequences: PackedSequences, family: Family) -> 
     total = np.empty((len(psi), psi.shape[2]))
     way = straight_way(np.eye(n_natural), np.zeros(n_natural))  # they are their own points
     _points.point_squares(
-        np.ascontiguousarray(psi), way, (run.first_row, run.n_rows), run.data,
+        np.ascontiguousarray(psi), tuple(way), (run.first_row, run.n_rows), run.data,
         family.noise_std**-2.0, tuple(chart.shape), chart.gain, total, np.empty_like(total),
     )  # fmt: skip
     total = np.fmin(total, MOST_SQUARED)

@@ -184,7 +184,7 @@ def _squares(v: np.ndarray, target: Target) -> tuple:
 
     def some(part: slice) -> None:
         rows, found = (run.first_row[part], run.n_rows[part]), (total[part], level[part])
-        points = (v[part], target.coordinates.way, rows)
+        points = (v[part], tuple(target.coordinates.way), rows)
         if family.growth is None:
             _points.point_squares(*points, *setting, *found)
         else:

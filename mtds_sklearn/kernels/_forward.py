@@ -7,6 +7,7 @@ kernel writes only to the arguments that its docstring marks with <-.
 import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._kinds import Counts1, Data, Flag, Numbers2, Shape
 from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, add, load, store
 from mtds_sklearn.kernels._recursion import (
     advance,
@@ -54,7 +55,17 @@ def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, out, end_state
 
 
 @njit(**JIT)
-def simulate(psi, first_row, n_rows, start, data, shape, gain, out, end_state):
+def simulate(
+    psi: Numbers2,
+    first_row: Counts1,
+    n_rows: Counts1,
+    start: Counts1,
+    data: Data,
+    shape: Shape,
+    gain: Flag,
+    out: Numbers2,
+    end_state: Numbers2,
+):
     """Predicted outputs of every evaluation, and the state handed to the row after the last.
 
     out[start[e] + t] <- yhat of row t (p,), for start (at least E,) int64;
@@ -84,7 +95,15 @@ def sum_squares(W, at, shape, gain, longest, sums):
 
 
 @njit(**JIT)
-def squared_residuals(psi, first_row, n_rows, data, shape, gain, out):
+def squared_residuals(
+    psi: Numbers2,
+    first_row: Counts1,
+    n_rows: Counts1,
+    data: Data,
+    shape: Shape,
+    gain: Flag,
+    out: Numbers2,
+):
     """out (E, p) <- sums over the rows of weight (y - yhat)^2."""
     p = shape[2]
     ones = np.ones(p)

@@ -13,6 +13,17 @@ which it shares no function.
 import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._kinds import (
+    Counts1,
+    FixedCounts1,
+    FixedFlags2,
+    Numbers1,
+    Numbers2,
+    Numbers3,
+    Numbers4,
+    several,
+)
+
 JIT = {"cache": True, "nogil": True, "fastmath": {"contract", "reassoc"}}
 # Helpers are called by kernels alone. Slices and fills of arrays are written out as loops: numba
 # takes seconds to compile what stands for them.
@@ -58,7 +69,13 @@ def _turn(F, P, n, work):
 
 
 @njit(**JIT)
-def accumulated_variances(systems, noise, share, rows, out):
+def accumulated_variances(
+    systems: several(Numbers3, Numbers3, Numbers3, Numbers3),
+    noise: Numbers2,
+    share: Numbers1,
+    rows: several(Counts1, Counts1, FixedFlags2),
+    out: Numbers2,
+):
     """Add to out[row, o] the share of G P G' of output o, from each evaluation.
 
     With systems = (A, K, C, G) and rows = (first_row, n_rows, observed), evaluation e pairs the
@@ -100,7 +117,11 @@ def accumulated_variances(systems, noise, share, rows, out):
 
 
 @njit(**JIT)
-def drive_states(systems, rows, noise):
+def drive_states(
+    systems: several(Numbers4, Numbers4, Numbers4),
+    rows: several(FixedCounts1, Counts1, FixedFlags2),
+    noise: Numbers3,
+):
     """noise[row, o, s] <- it plus C d, for the states d that unseen innovations drive.
 
     d_{t+1} = F d_t + K_missing noise_t with the F above and d = 0 at the first row. System (e, s)

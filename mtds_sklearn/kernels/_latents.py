@@ -10,6 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._kinds import (
+    Count,
+    Counts1,
+    Data,
+    Flag,
+    Number,
+    Numbers1,
+    Numbers2,
+    Numbers3,
+    Shape,
+)
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
@@ -251,9 +262,20 @@ def _longest(of, n_rows):
 
 @njit(**JIT)
 def maximize_latent(
-    z, bias, loadings, first_row, n_rows, data, shape, gain, precision, max_steps, tol,
-    objective, hessian,
-):  # fmt: skip
+    z: Numbers2,
+    bias: Numbers1,
+    loadings: Numbers2,
+    first_row: Counts1,
+    n_rows: Counts1,
+    data: Data,
+    shape: Shape,
+    gain: Flag,
+    precision: Numbers1,
+    max_steps: Count,
+    tol: Number,
+    objective: Numbers1,
+    hessian: Numbers3,
+):
     """Levenberg-Marquardt on log p(y | z) + log p(z), each evaluation from its own start z[e].
 
     psi = loadings z + bias. z (E, k) <- the modes found, objective (E,) <- log posterior up to

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from mtds_sklearn.kernels import _lanes
+from mtds_sklearn.kernels._kinds import Count, Counts1, Number, Numbers2, Numbers3, several
 
 # Sums over particles may be taken in any order, and in vectors then.
 FAST = {"error_model": "numpy", "fastmath": {"contract", "reassoc"}}
@@ -19,7 +20,14 @@ JIT, LEAF = _lanes.JIT | FAST, _lanes.LEAF | FAST
 
 
 @njit(**JIT)
-def mixture_moments(yhat, variance, weights, owner, mean, spread):
+def mixture_moments(
+    yhat: Numbers3,
+    variance: Numbers3,
+    weights: Numbers2,
+    owner: Counts1,
+    mean: Numbers2,
+    spread: Numbers2,
+):
     """mean[row, o], spread[row, o] <- mean and variance of the mixture of each row and output.
 
     yhat (n_rows, p, n_particles), weights (n_mixtures, n_particles), each row summing to 1, owner
@@ -127,7 +135,15 @@ def _light_at_top(values, weights, least, out):
 
 
 @njit(**JIT)
-def mixture_quantiles(yhat, std, weights, owner, levels, settings, out):
+def mixture_quantiles(
+    yhat: Numbers3,
+    std: Numbers3,
+    weights: Numbers2,
+    owner: Counts1,
+    levels: Numbers2,
+    settings: several(Count, Number),
+    out: Numbers3,
+):
     """out[row, o, h] <- quantile levels[0, h] of the mixture of normals of each row and output.
 
     Arguments as above; levels[1, h] is the standard normal quantile. settings = (max_nodes,

@@ -11,6 +11,16 @@ import numpy as np
 from numba import njit
 
 from mtds_sklearn.kernels._forward import innovate
+from mtds_sklearn.kernels._kinds import (
+    Counts1,
+    FixedCounts1,
+    FixedFlags2,
+    FixedNumbers2,
+    Flag,
+    Numbers3,
+    Shape,
+    several,
+)
 from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, load, load_at, store, store_at
 from mtds_sklearn.kernels._recursion import (
     advance,
@@ -80,7 +90,16 @@ def _load_parameters(W, at, gain, psi, place):
 
 
 @njit(**JIT)
-def simulate(transition, psi, state, rows, data, shape, gain, out):
+def simulate(
+    transition: Numbers3,
+    psi: Numbers3,
+    state: Numbers3,
+    rows: several(FixedCounts1, Counts1, Counts1, Counts1),
+    data: several(FixedNumbers2, FixedNumbers2, FixedFlags2),
+    shape: Shape,
+    gain: Flag,
+    out: Numbers3,
+):
     """out[row, o, s] <- predicted output o of particle s, one sequence after the other.
 
     rows = (first_row, n_rows, n_skipped, start), one entry per sequence each: rows first_row to

@@ -15,6 +15,18 @@ import math
 from numba import njit
 
 from mtds_sklearn.kernels._forward import sum_squares
+from mtds_sklearn.kernels._kinds import (
+    Counts1,
+    Data,
+    Flag,
+    Numbers1,
+    Numbers2,
+    Numbers3,
+    Shape,
+    Tables,
+    Way,
+    several,
+)
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
@@ -73,7 +85,11 @@ def _natural_vectors(W, at, to, way):
 
 
 @njit(**JIT)
-def bend(v, tables, r):
+def bend(
+    v: Numbers3,
+    tables: Tables,
+    r: Numbers3,
+):
     """r (n_sequences, k, n_points) <- of the points v; tables are the first three of `way`."""
     tables, bent, farthest = tables
     for e in range(v.shape[0]):
@@ -84,7 +100,17 @@ def bend(v, tables, r):
 
 
 @njit(**JIT)
-def point_squares(v, way, rows, data, precision, shape, gain, total, level):
+def point_squares(
+    v: Numbers3,
+    way: Way,
+    rows: several(Counts1, Counts1),
+    data: Data,
+    precision: Numbers1,
+    shape: Shape,
+    gain: Flag,
+    total: Numbers2,
+    level: Numbers2,
+):
     """What the density of the data takes from every point.
 
     rows = (first_row, n_rows), (n_sequences,) each; precision (p,) of the noise of the outputs.
@@ -146,7 +172,19 @@ def _sum_shrunk_squares(W, at, shape, gain, n_rows, growth, total):
 
 
 @njit(**JIT)
-def shrunk_squares(v, way, rows, data, precision, shape, gain, growth, total, level, log_weight):
+def shrunk_squares(
+    v: Numbers3,
+    way: Way,
+    rows: several(Counts1, Counts1),
+    data: Data,
+    precision: Numbers1,
+    shape: Shape,
+    gain: Flag,
+    growth: several(Numbers1, Numbers1, Numbers1),
+    total: Numbers2,
+    level: Numbers2,
+    log_weight: Numbers2,
+):
     """As `point_squares` where noise grows with the outputs, of every point with its own.
 
     Every square is divided by h(yhat) = (1 + ((yhat - zero) / unit)^2) / size, with growth = (zero,

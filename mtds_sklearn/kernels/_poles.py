@@ -8,6 +8,7 @@ lanes are those of `_recursion`.
 import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._kinds import Counts1, Data, Numbers2, Numbers4, Numbers5
 from mtds_sklearn.kernels._lanes import JIT, LANES, LEAF, add, choose, fill, load, store
 from mtds_sklearn.kernels._recursion import (
     forget,
@@ -79,7 +80,14 @@ def _hand_out(W, sums, e, width, normal, right):
 
 
 @njit(**JIT)
-def block_normal_equations(entries, first_row, n_rows, data, normal, right):
+def block_normal_equations(
+    entries: Numbers2,
+    first_row: Counts1,
+    n_rows: Counts1,
+    data: Data,
+    normal: Numbers5,
+    right: Numbers4,
+):
     """Normal equations of every (block, sequence, output), on responses to unit states and inputs.
 
     The regressors X of a sequence are the first state's response to the two unit initial states

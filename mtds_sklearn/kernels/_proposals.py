@@ -15,6 +15,16 @@ import math
 import numpy as np
 from numba import njit
 
+from mtds_sklearn.kernels._kinds import (
+    Count,
+    Counts2,
+    Number,
+    Numbers1,
+    Numbers2,
+    Numbers3,
+    Numbers4,
+    several,
+)
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
@@ -34,7 +44,13 @@ from mtds_sklearn.kernels._recursion import room
 
 
 @njit(**JIT)
-def draw_components(ends, means, factors, student, v):
+def draw_components(
+    ends: Counts2,
+    means: Numbers3,
+    factors: Numbers4,
+    student: Numbers2,
+    v: Numbers3,
+):
     """v[e, :, s] <- mean + L student[:, s] for the points s of component j of sequence e.
 
     Those are ends[e, j] to ends[e, j + 1] - 1; others stay as they are.
@@ -101,7 +117,15 @@ def _student(W, points, whitenings, j, k, degrees):
 
 
 @njit(**JIT)
-def mixture_densities(v, weights, means, factors, prior, student, out):
+def mixture_densities(
+    v: Numbers3,
+    weights: Numbers2,
+    means: Numbers3,
+    factors: Numbers4,
+    prior: Numbers2,
+    student: several(Count, Number),
+    out: Numbers2,
+):
     """out (n_sequences, n_points) <- density of each sequence's mixture at its points.
 
     The first of the weights (n_sequences, 1 + J) is that of `prior`, densities (n_sequences,
@@ -147,7 +171,15 @@ def _add_shares(W, parts, n_components, share, monomials, size, sums):
 
 
 @njit(**JIT)
-def component_sums(v, weights, shares, means, factors, degrees, out):
+def component_sums(
+    v: Numbers3,
+    weights: Numbers2,
+    shares: Numbers2,
+    means: Numbers3,
+    factors: Numbers4,
+    degrees: Count,
+    out: Numbers3,
+):
     """out[e, j] <- sums of the monomials of the points, by how far they belong to component j.
 
     The points have weights (n_sequences, n_points), the components shares (n_sequences, J). out is
@@ -200,7 +232,13 @@ def _effective(W, n_groups, power):
 
 
 @njit(**JIT)
-def tempering_powers(log_weights, least, lowest, n_steps, powers):
+def tempering_powers(
+    log_weights: Numbers2,
+    least: Number,
+    lowest: Number,
+    n_steps: Count,
+    powers: Numbers1,
+):
     """powers[e] <- the largest power <= 1 of the weights that leaves `least` of them effective.
 
     By bisection of its logarithm, from `lowest` to 0, unless 1 will do. log_weights (n_sequences,

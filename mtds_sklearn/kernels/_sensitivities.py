@@ -20,6 +20,7 @@ from mtds_sklearn.kernels._entries import (
     SOURCE,
     describe,
 )
+from mtds_sklearn.kernels._kinds import Bounds, Counts1, Data, Flag, Numbers1, Numbers2, Shape
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
@@ -291,9 +292,20 @@ def _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, n
 
 @njit(**JIT)
 def gauss_newton_theta(
-    psi, first_row, n_rows, weight, data, shape, gain, active, bounds, precision,
-    sse, gradient, normal,
-):  # fmt: skip
+    psi: Numbers2,
+    first_row: Counts1,
+    n_rows: Counts1,
+    weight: Numbers1,
+    data: Data,
+    shape: Shape,
+    gain: Flag,
+    active: Counts1,
+    bounds: Bounds,
+    precision: Numbers1,
+    sse: Numbers2,
+    gradient: Numbers2,
+    normal: Numbers2,
+):
     """Squared residuals, gradient and Gauss-Newton matrix in the active entries, each evaluation.
 
     With R^-1 = diag(precision) / s^2 (s the sequence's noise level), G the Jacobian of yhat and r

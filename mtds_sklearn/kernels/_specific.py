@@ -28,6 +28,7 @@ from mtds_sklearn.kernels._bunches import (
     starts,
     workspace,
 )
+from mtds_sklearn.kernels._kinds import Counts1, Data, Flag, Numbers1, Numbers3, Shape
 
 
 @njit(**LEAF)
@@ -176,9 +177,20 @@ def _hand_over(source, e, h, width, out):
 
 @njit(**JIT)
 def integrate_out(
-    transition, psi, entries, std, first_row, n_rows, data, shape, gain, precision, squared, pulled,
-    factor,
-):  # fmt: skip
+    transition: Numbers3,
+    psi: Numbers3,
+    entries: Counts1,
+    std: Numbers1,
+    first_row: Counts1,
+    n_rows: Counts1,
+    data: Data,
+    shape: Shape,
+    gain: Flag,
+    precision: Numbers1,
+    squared: Numbers3,
+    pulled: Numbers3,
+    factor: Numbers3,
+):
     """Factors of the posterior of e given each particle, and squared residuals at e = 0.
 
     entries and std (m,): natural entries, of B, x0, D or offset, and sizes of the directions;
