@@ -19,7 +19,7 @@ from systems import (
     name_of,
 )
 
-from mtds_sklearn.kernels import _forward, _latents, _sensitivities
+from mtds_sklearn.kernels import _forward, _latents, _sensitivities, _together
 from mtds_sklearn.model._lds import KINDS, Shape, kind_slices, lds_from_natural, natural_from_lds
 from mtds_sklearn.model._normal import normal_entries, symmetric
 
@@ -47,7 +47,7 @@ def simulate(systems, psi=None, *, n_rows=None):
     return out, states
 
 
-def gauss_newton(systems, active, bounds, *, weight=None, data=None):
+def gauss_newton(systems, active, bounds, *, weight=None, data=None, together=False):
     """Squared residuals, gradient and Gauss-Newton matrix of every evaluation."""
     count = len(systems.psi)
     chart = systems.chart._replace(active=active, bounds=bounds)
@@ -58,11 +58,15 @@ def gauss_newton(systems, active, bounds, *, weight=None, data=None):
     )
     precision = systems.noise_std**-2.0
     precision.flags.writeable = systems.noise_std.flags.writeable
-    _sensitivities.gauss_newton_theta(
+    rows = (
         systems.psi, systems.run.first_row, systems.run.n_rows,
         np.ones(count) if weight is None else weight, data or systems.run.data, systems.shape,
-        systems.chart.gain, active, bounds, precision, *out,
     )  # fmt: skip
+    if together:
+        _together.gauss_newton_together(*rows, active, bounds, precision, *out)
+    else:
+        gain = systems.chart.gain
+        _sensitivities.gauss_newton_theta(*rows, gain, active, bounds, precision, *out)
     return *out[:2], symmetric(out[2], chart)
 
 
@@ -278,6 +282,36 @@ class TestGaussNewton:
         after = gauss_newton(systems, *all_active(systems.chart.shape), data=hidden)
         for a, b in zip(after, before, strict=True):
             np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize(
+        "shape", [s for s in SHAPES if s.block == 2] + [Shape(3, 1, 9, 2)], ids=name_of
+    )
+    def test_outputs_that_are_observed_together_are_no_different(self, rng, shape):
+        systems = make_systems(rng, shape, missing=0.0)
+        inputs, outputs, weights = systems.run.data
+        some = rng.uniform(size=(len(weights), 1)) < 0.3
+
+        def found(weight):
+            data = frozen((inputs, outputs, np.where(some, weight, weights)))
+            return gauss_newton(systems, *all_active(shape), data=data, together=True)
+
+        for weight, observed in ((1.0, some | True), (0.0, ~some)):
+            squared, gradient, normal = found(weight)
+            for e, psi in enumerate(systems.psi):
+                first, n_rows = systems.run.first_row[e], systems.run.n_rows[e]
+                seen = np.repeat(observed[first : first + n_rows], shape.n_outputs, axis=1)
+                rows = (*systems.rows(e)[:2], seen)
+                expected = reference.gauss_newton(psi, systems.shape, *rows, systems.noise_std)
+                K = kind_slices(shape)["K"]
+                expected[0][K] = expected[1][K] = expected[1][:, K] = 0.0
+                assert_close(gradient[e], expected[0])
+                assert_close(normal[e], expected[1])
+                errors = np.where(seen, rows[1] - reference.simulate(psi, shape, *rows)[0], 0.0)
+                assert_close(squared[e], np.sum(errors**2, axis=0))
+        moves = slice(-1)  # all entries but the noise level, which counts values
+        for less, one, none in zip(found(0.3)[1:], found(1.0)[1:], found(0.0)[1:], strict=True):
+            mean = 0.3 * one + 0.7 * none
+            assert_close(less[..., moves], mean[..., moves], 1e-12)
 
     def test_a_sequence_without_observations_has_no_derivatives(self, rng):
         systems = make_systems(rng, Shape(3, 2, 2, 2), gain=True, missing=1.0)

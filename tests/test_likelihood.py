@@ -13,6 +13,8 @@ from systems import (
     name_of,
 )
 
+from mtds_sklearn.kernels import _together
+from mtds_sklearn.model import _likelihood
 from mtds_sklearn.model._gradient import log_likelihood_gradient
 from mtds_sklearn.model._lds import KINDS, Shape
 from mtds_sklearn.model._likelihood import (
@@ -159,6 +161,23 @@ class TestThetaQuantities:
         assert_close(weighted.gradient, weight[:, None] * plain.gradient, 1e-13)
         assert_close(weighted.normal, weight[:, None] * plain.normal, 1e-13)
         assert_close(weighted.squared, plain.squared, 1e-14)
+
+    @pytest.mark.parametrize(("missing", "calls"), [(0.0, 1), (0.25, 0)], ids=["whole", "gaps"])
+    def test_many_outputs_are_no_different(self, rng, monkeypatch, missing, calls):
+        systems = make_systems(rng, Shape(4, 0, 6, 2), missing=missing)
+        arguments, made = (systems.psi, systems.run, systems.chart, systems.noise_std), []
+
+        def counted(*given):
+            made.append(given)
+            return gauss_newton_together(*given)
+
+        gauss_newton_together = _together.gauss_newton_together
+        monkeypatch.setattr(_together, "gauss_newton_together", counted)
+        found = theta_quantities(*arguments)
+        assert len(made) == calls
+        monkeypatch.setattr(_likelihood, "are_fewer_together", lambda chart: False)
+        for ours, plain in zip(found, theta_quantities(*arguments), strict=True):
+            assert_close(ours, plain, 1e-12)
 
     @pytest.mark.parametrize("shape", SHAPES, ids=name_of)
     @pytest.mark.parametrize("gain", [False, True], ids=["free", "gain"])

@@ -37,11 +37,13 @@ class Entries(NamedTuple):
     table : ndarray of int64, shape (7, n_active)
         Entry r can move the states table[LOW, r] .. table[HIGH, r] - 1; it is the natural entry
         table[NATURAL, r]; an entry of B or K drives the state table[INTO, r], counted from LOW, by
-        the input or output table[SOURCE, r]. Its column is table[COLUMN, r], -1 if no output moves
-        with it, in the rows of group table[GROUP, r]; those of the n_dynamic are in all groups.
-    spans : ndarray of int64, shape (5, n_outputs + 1)
-        Rows 0 to 2: where the entries of C, D and offset of each output start; 3 and 4: where
-        those of C and D stand in psi.
+        the input or output table[SOURCE, r]; one of C, D or offset is what an output adds of the
+        number table[SOURCE, r] of (x, u, 1), without a gain. Its column is table[COLUMN, r], -1 if
+        no output moves with it, in the rows of group table[GROUP, r]; those of the n_dynamic are in
+        all groups.
+    spans : ndarray of int64, shape (6, n_outputs + 1)
+        Rows 0 to 2: where the entries of C, D and offset of each output start; 3 to 5: where
+        those stand in psi.
     count : ndarray of int64, shape (n_groups,)
         Rows that the Jacobian of each group has for now.
     """
@@ -90,15 +92,14 @@ def _find_spans(active, bounds, shape, spans):
             while r < bounds[5 + h] and active[r] < base + o * width:
                 r += 1
             spans[h, o] = r
-            if h < 2:
-                spans[3 + h, o] = base + o * width
+            spans[3 + h, o] = base + o * width
         base += p * width
 
 
 @njit(**LEAF)
-def _find_columns(bounds, n_dynamic, table, spans):
+def _find_columns(shape, n_dynamic, table, spans):
     """Columns of the entries in the groups of their outputs; the most that a group has."""
-    most = n_dynamic
+    most, sources = n_dynamic, (0, shape[0], shape[0] + shape[1])
     for r in range(table.shape[1]):
         table[COLUMN, r] = r if r < n_dynamic else -1
     for o in range(spans.shape[1] - 1):
@@ -106,6 +107,7 @@ def _find_columns(bounds, n_dynamic, table, spans):
         for h in range(3):
             for r in range(max(spans[h, o], n_dynamic), spans[h, o + 1]):
                 table[GROUP, r], table[COLUMN, r] = o, column
+                table[SOURCE, r] = sources[h] + table[NATURAL, r] - spans[3 + h, o]
                 column += 1
         most = max(most, column)
     return most
@@ -117,10 +119,10 @@ def describe(active, bounds, shape, gain):
     n, p = shape[0], shape[2]
     n_active = active.shape[0]
     n_dynamic = bounds[7] if gain else bounds[3]
-    table, spans = np.zeros((7, n_active), np.int64), np.zeros((5, p + 1), np.int64)
+    table, spans = np.zeros((7, n_active), np.int64), np.zeros((6, p + 1), np.int64)
     _find_supports(active, bounds, shape, gain, table)
     _find_spans(active, bounds, shape, spans)
-    columns = _find_columns(bounds, n_dynamic, table, spans)
+    columns = _find_columns(shape, n_dynamic, table, spans)
     n_groups = 1 if gain else p
     width = n if gain else min(shape[3], n)
     columns = 3 * ((columns + 2) // 3)

@@ -44,6 +44,7 @@ from mtds_sklearn.kernels._lanes import (
     choose,
     fill,
     load,
+    rolled,
     store,
 )
 from mtds_sklearn.kernels._matrices import times_blocks, times_vector
@@ -227,6 +228,7 @@ def load_natural(W, at, psi, e):
     for h in range(LANES):
         of = min(e + h, psi.shape[0] - 1)
         for i in range(psi.shape[1]):
+            rolled()
             W[LANES * (at.psi + i) + h] = psi[of, i]
 
 

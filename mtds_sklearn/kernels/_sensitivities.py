@@ -31,6 +31,7 @@ from mtds_sklearn.kernels._lanes import (
     exp,
     fill,
     load,
+    rolled,
     store,
 )
 from mtds_sklearn.kernels._matrices import times_blocks, times_vector, times_vectors
@@ -116,7 +117,7 @@ def begin_sensitivities(W, to, entries, bounds, p):
 
 
 @njit(**INLINE)
-def _push_inputs(W, at, to, shape, entries, bounds, t):
+def push_inputs(W, at, to, shape, entries, bounds, t):
     """S <- S + d (B u) / d B."""
     for r in range(bounds[1], bounds[2]):
         u = load(W, at.U + t * shape[1] + entries.table[SOURCE, r])
@@ -124,7 +125,7 @@ def _push_inputs(W, at, to, shape, entries, bounds, t):
 
 
 @njit(**INLINE)
-def _push_transition(W, at, to, shape, entries, bounds):
+def push_transition(W, at, to, shape, entries, bounds):
     """S <- S + (dA) x."""
     n, block = shape[0], shape[3]
     size = min(block, n)  # of a tangent; a full chart of two states has the block 3
@@ -143,7 +144,7 @@ def _push_transition(W, at, to, shape, entries, bounds):
 
 
 @njit(**INLINE)
-def _propagate(W, at, to, shape, entries):
+def propagate(W, at, to, shape, entries):
     """S <- A S."""
     n, width = shape[0], entries.width
     if not is_modal(shape):
@@ -216,7 +217,7 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
         drive(W, at, shape, t, at.s, at.x)
         if is_time_to_forget(t):
             forget(W, to.S, to.G)
-        _push_inputs(W, at, to, shape, entries, bounds, t)
+        push_inputs(W, at, to, shape, entries, bounds, t)
         start = count[0]
         for o in range(p):
             residual = weighted_residual(W, at, shape, gain, o, t)
@@ -229,8 +230,8 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
                 add(W, to.seen, root * load(W, at.inverse + t * p + o))
                 _differentiate(W, at, to, shape, entries, o, t, to.G + h * entries.columns)
                 count[group] += 1
-        _propagate(W, at, to, shape, entries)
-        _push_transition(W, at, to, shape, entries, bounds)
+        propagate(W, at, to, shape, entries)
+        push_transition(W, at, to, shape, entries, bounds)
         if gain:
             _feed_back(W, at, to, shape, entries, bounds, t, start)
         advance(W, at, shape, gain, at.x, at.s)
@@ -261,32 +262,36 @@ def _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest):
 
 
 @njit(**LEAF)
-def _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, normal):
+def hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, normal):
     """Results of the lanes from their sums."""
     store(W, at.work, exp(-2.0 * load(W, at.level)))
-    columns = entries.columns
-    for h in range(min(LANES, sse.shape[0] - e)):
-        scale = weight[e + h] * W[LANES * at.work + h]
-        weighted = 0.0
+    columns, n_lanes = entries.columns, min(LANES, sse.shape[0] - e)
+    for h in range(n_lanes):
+        W[LANES * at.work + h] *= weight[e + h]
         for o in range(sse.shape[1]):
-            square = W[LANES * (to.squares + o) + h]
-            sse[e + h, o] = square / precision[o]
-            weighted += square
-        k = 0
-        for r in range(entries.n_active):
-            group, column = entries.table[GROUP, r], entries.table[COLUMN, r]
-            gradient[e + h, r] = 0.0
-            if column >= 0:
-                own = to.gradient + group * columns + column
-                gradient[e + h, r] = scale * W[LANES * own + h]
-            first = to.normal + group * (columns * (columns + 1) // 2)
-            first += column * (column + 1) // 2
-            for c in range(column + 1):
-                normal[e + h, k] = scale * W[LANES * (first + c) + h]
-                k += 1
-        seen = weight[e + h] * W[LANES * to.seen + h]
-        for r in range(bounds[7], bounds[8]):
-            gradient[e + h, r] = scale * weighted - seen
+            sse[e + h, o] = W[LANES * (to.squares + o) + h] / precision[o]
+    scale, k = load(W, at.work), 0
+    for r in range(entries.n_active):
+        group, column = entries.table[GROUP, r], entries.table[COLUMN, r]
+        value = to.gradient + group * columns + column
+        if column >= 0:
+            store(W, value, scale * load(W, value))
+        for h in range(n_lanes):
+            rolled()
+            gradient[e + h, r] = W[LANES * value + h] if column >= 0 else 0.0
+        value = to.normal + group * (columns * (columns + 1) // 2) + column * (column + 1) // 2
+        for _ in range(column + 1):
+            store(W, value, scale * load(W, value))
+            for h in range(n_lanes):
+                rolled()
+                normal[e + h, k] = W[LANES * value + h]
+            value, k = value + 1, k + 1
+    for r in range(bounds[7], bounds[8]):
+        for h in range(n_lanes):
+            seen, weighted = weight[e + h] * W[LANES * to.seen + h], 0.0
+            for o in range(sse.shape[1]):
+                weighted += W[LANES * (to.squares + o) + h]
+            gradient[e + h, r] = W[LANES * at.work + h] * weighted - seen
             normal[e + h, k] = 2.0 * seen
 
 
@@ -322,4 +327,4 @@ def gauss_newton_theta(
     for e in range(0, psi.shape[0], LANES):
         longest = load_evaluations(W, at, shape, psi, first_row, n_rows, e, data, precision)
         _gauss_newton_some(W, at, to, shape, gain, entries, bounds, longest)
-        _hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, normal)
+        hand_out(W, at, to, entries, bounds, weight, precision, e, sse, gradient, normal)

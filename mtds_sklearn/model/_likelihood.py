@@ -28,8 +28,9 @@ from mtds_sklearn._sequences import (
     value_precision,
 )
 from mtds_sklearn._threads import run_split
-from mtds_sklearn.kernels import _forward, _sensitivities
+from mtds_sklearn.kernels import _forward, _sensitivities, _together
 from mtds_sklearn.model._chart import Chart
+from mtds_sklearn.model._lds import is_modal
 from mtds_sklearn.model._normal import normal_entries
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -248,16 +249,34 @@ def theta_quantities(
         np.empty((count, len(normal_entries(chart)[0]))),
     )
     weight = np.ones(count) if weight is None else weight
-    setting = (
-        run.data, tuple(chart.shape), chart.gain, chart.active, chart.bounds, noise_std**-2.0
-    )  # fmt: skip
+    shape, entries = tuple(chart.shape), (chart.active, chart.bounds, noise_std**-2.0)
+    together = are_fewer_together(chart) and weigh_alike(run)
 
     def some(part: slice) -> None:
         rows, parts = (run.first_row[part], run.n_rows[part], weight[part]), [a[part] for a in out]
-        _sensitivities.gauss_newton_theta(psi[part], *rows, *setting, *parts)
+        given = (psi[part], *rows, run.data, shape)
+        if together:
+            _together.gauss_newton_together(*given, *entries, *parts)
+        else:
+            _sensitivities.gauss_newton_theta(*given, chart.gain, *entries, *parts)
 
     run_split(some, count, sensitivity_work(run, chart))
     return out
+
+
+def are_fewer_together(chart: Chart) -> bool:
+    """Whether products summed for all outputs together are fewer than for each (`_together`)."""
+    n, m, p, _ = chart.shape
+    if chart.gain or not is_modal(chart.shape) or p < 3:
+        return False
+    n_dynamic, n_own = chart.bounds[3], (chart.bounds[7] - chart.bounds[4]) / p
+    return (2 * n_dynamic + n + m + 1 + p) ** 2 < p * (n_dynamic + n_own) ** 2
+
+
+def weigh_alike(run: Evaluations) -> bool:
+    """Whether all outputs of a row have the same weight, in all rows."""
+    weights = run.data[2]
+    return bool(np.array_equal(weights[:, 1:], weights[:, :-1]))
 
 
 def sensitivity_work(run: Evaluations, chart: Chart) -> float:
