@@ -34,6 +34,7 @@ from mtds_sklearn.kernels import (
     _proposals,
     _sensitivities,
     _specific,
+    _together,
 )
 
 Kernel = Any  # a dispatcher of numba
@@ -58,8 +59,10 @@ OTHER_HALF = (
     _mixtures.mixture_moments,
     _gains.accumulated_variances,
 )
-# Specific variances, quantiles, noise that grows, samples under disturbances; the first takes long.
+# Many outputs, specific variances, quantiles, noise that grows, samples under disturbances; the first
+# two take long.
 NOT_IN_EVERY_FIT = (
+    _together.gauss_newton_together,
     _specific.integrate_out,
     _mixtures.mixture_quantiles,
     _points.shrunk_squares,

@@ -43,6 +43,7 @@ from mtds_sklearn.kernels._recursion import (
     load_rows,
     longest_of,
     room,
+    same_rows,
 )
 from mtds_sklearn.kernels._sensitivities import block_rows
 from mtds_sklearn.kernels._tangents import (
@@ -184,24 +185,32 @@ def _accept(W, to, accepted):
 
 @njit(**LEAF)
 def _fill_lanes(W, at, to, shape, rows, z, precision, lanes, longest):
-    """Put starts in idle lanes.
+    """Put starts in idle lanes, at once where neighbours are to climb for the same sequence.
 
     rows = (first_row, n_rows, data); lanes = (of, steps, queue): the evaluation of each lane (-1:
     none), its steps so far, the next start.
     """
     first_row, n_rows, data = rows
     of, steps, queue = lanes
-    for h in range(LANES):
-        if of[h] >= 0 or queue[0] >= z.shape[0]:
-            continue
-        e = queue[0]
-        queue[0] += 1
-        of[h], steps[h] = e, 0
-        for a in range(z.shape[1]):
-            W[LANES * (to.trial + a) + h] = z[e, a]
-        W[LANES * to.damping + h] = FIRST_DAMPING
-        load_rows(W, at, data, first_row[e], n_rows[e], precision, h, h + 1)
-        clear_rows(W, at, shape, n_rows[e], longest, h, h + 1)
+    low = 0
+    while low < LANES and queue[0] < z.shape[0]:
+        first, high = queue[0], low
+        while (
+            high < LANES
+            and of[high] < 0
+            and queue[0] < z.shape[0]
+            and same_rows(first_row, n_rows, first, queue[0])
+        ):
+            of[high], steps[high] = queue[0], 0
+            for a in range(z.shape[1]):
+                W[LANES * (to.trial + a) + high] = z[queue[0], a]
+            W[LANES * to.damping + high] = FIRST_DAMPING
+            queue[0] += 1
+            high += 1
+        if high > low:
+            load_rows(W, at, data, first_row[first], n_rows[first], precision, low, high)
+            clear_rows(W, at, shape, n_rows[first], longest, low, high)
+        low = max(high, low + 1)
 
 
 @njit(**LEAF)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from numba import njit
 
 from mtds_sklearn.kernels._entries import COLUMN, HIGH, LOW, SOURCE, describe
+from mtds_sklearn.kernels._kinds import Bounds, Counts1, Data, Numbers1, Numbers2, Shape
 from mtds_sklearn.kernels._lanes import (
     INLINE,
     JIT,
@@ -202,7 +203,18 @@ def _sums(W, at, to, by, shape, entries, bounds, longest):
 
 @njit(**JIT)
 def gauss_newton_together(
-    psi, first_row, n_rows, weight, data, shape, active, bounds, precision, sse, gradient, normal
+    psi: Numbers2,
+    first_row: Counts1,
+    n_rows: Counts1,
+    weight: Numbers1,
+    data: Data,
+    shape: Shape,
+    active: Counts1,
+    bounds: Bounds,
+    precision: Numbers1,
+    sse: Numbers2,
+    gradient: Numbers2,
+    normal: Numbers2,
 ):
     """As `_sensitivities.gauss_newton_theta` without a gain.
 
