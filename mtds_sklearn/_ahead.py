@@ -125,8 +125,8 @@ def name_of(kernel: Kernel) -> str:
 def may_start_a_second() -> bool:
     """Whether a second process would help, and be welcome.
 
-    Workers of joblib, Dask and Ray may be many and start none: they are children of another Python
-    or are told to use one thread.
+    Workers of joblib, Dask and Ray may be many and start none: they are children of another Python,
+    or told to use one thread (Ray's, unless they are given more cores).
     """
     return (
         not config.DISABLE_JIT
