@@ -59,8 +59,7 @@ OTHER_HALF = (
     _mixtures.mixture_moments,
     _gains.accumulated_variances,
 )
-# Many outputs, specific variances, quantiles, noise that grows, samples under disturbances; the first
-# two take long.
+# Many outputs, specific variances, quantiles, noise that grows, samples under disturbances.
 NOT_IN_EVERY_FIT = (
     _together.gauss_newton_together,
     _specific.integrate_out,

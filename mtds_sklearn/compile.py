@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _compile(names: Sequence[str]) -> None:
     """Compile kernels: those that are named here alone, all together in two processes."""
     if not names and _ahead.may_start_a_second():
-        longest, *rest = _ahead.NOT_IN_EVERY_FIT
-        own, others = (*_ahead.OWN_HALF, longest), (*_ahead.OTHER_HALF, *rest)
+        derivatives, *rest = _ahead.NOT_IN_EVERY_FIT
+        own, others = (*_ahead.OWN_HALF, derivatives), (*_ahead.OTHER_HALF, *rest)
         _ahead.compile_in_two(own, others, stderr=None)
     _ahead.compile_kernels(KERNELS[name] for name in names or KERNELS)
 

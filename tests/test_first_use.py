@@ -86,15 +86,18 @@ import numpy as np
 import mtds_sklearn
 from mtds_sklearn import MTLDSRegressor, PooledLDS, SingleTaskLDS
 from mtds_sklearn.datasets import make_input_driven, make_oscillators
+from sklearn.utils import Bunch
 warnings.simplefilter("ignore")
 free = make_oscillators(6, 12, random_state=0)
 free.y[::7] = np.nan
+many = Bunch(**free | {"y": free.y[:, None] * np.arange(1.0, 7.0)})
 driven = make_input_driven(6, 12, random_state=0)
 setting = dict(n_states=2, latent_dim=1, n_init=1, max_iter=2, random_state=0)
 for data, options in (
     (free, {"disturbance": "innovations", "sequence_noise": True}),
     (driven, {"disturbance": "none"}),
     (free, {"disturbance": "none", "transition": "cayley", "n_states": 3}),
+    (many, {"disturbance": "none"}),
 ):
     model = MTLDSRegressor(**(setting | options))
     model.fit(data.X, data.y, groups=data.groups, sample_weight=1.0 + (data.groups > 2))
