@@ -35,7 +35,7 @@ N_STARTS, FIRST_STEPS, START_STEPS = 10, 8, 30
 # the evidence, in nats, below which a round is the last.
 ROUNDS, ROUND_STEPS, SETTLED = 5, 15, 0.5
 # Numbers that posteriors of mixtures that are learned at once may take.
-MOST_VALUES = 250_000
+MOST_VALUES = 60_000
 # Gain of evidence, in standard errors over sequences, from which more components are used.
 LEAST_GAIN = 2.0
 
