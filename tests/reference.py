@@ -57,7 +57,7 @@ def simulate(psi, shape, inputs, outputs, observed):
         x = s + M["B"] @ inputs[t]
         predicted[t] = M["C"] @ x + M["D"] @ inputs[t] + M["offset"]
         innovation = np.where(observed[t], outputs[t] - predicted[t], 0.0)
-        s = M["A"] @ x + M["K"] @ innovation
+        s = M["A"] @ (x + M["K"] @ innovation)
     return predicted, s
 
 
@@ -84,11 +84,11 @@ def unseen_variances(psi, shape, observed, noise_std):
     M = split(psi, shape)
     variance = np.zeros(observed.shape)
     for t, o in zip(*np.nonzero(~observed), strict=True):
-        d = M["K"][:, o] * M["level"] * noise_std[o]
+        d = M["A"] @ M["K"][:, o] * M["level"] * noise_std[o]
         for later in range(t + 1, len(observed)):
             error = M["C"] @ d
             variance[later] += error**2
-            d = M["A"] @ d - M["K"] @ np.where(observed[later], error, 0.0)
+            d = M["A"] @ (d - M["K"] @ np.where(observed[later], error, 0.0))
     return variance
 
 

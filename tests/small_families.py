@@ -40,7 +40,7 @@ def make_family(
         directions = directions[:0]
     chart = make_chart(Shape(n, m, p, block), directions, free, options.get("gain", False))
     varies = np.array([entry[0] in varying for entry in chart.entries], dtype=bool)
-    # A gain of the size of the rest would make A - K C unstable.
+    # A gain of the size of the rest would make A - A K C unstable.
     size = np.array([0.1 if entry[0] == "K" else 1.0 for entry in chart.entries])
     loadings = scale * size[:, None] * rng.standard_normal((len(varies), latent_dim))
     return Family(

@@ -134,16 +134,16 @@ def test_the_reference_follows_the_recursion():
     observed = np.array([[True], [True]])
     arguments = (make_scalar_system(), (1, 1, 1, 2), inputs, outputs, observed)
     predicted, state = reference.simulate(*arguments)
-    # x_1 = 3 + 2 = 5, yhat = 20 + 10 + 1 = 31, e = 2, s_2 = 2.5 + 0.5 = 3;
-    # x_2 = 3 - 2 = 1, yhat = 4 - 10 + 1 = -5, e = 10, s_3 = 0.5 + 2.5 = 3.
-    assert_close(predicted, [[31.0], [-5.0]])
-    assert_close(state, [3.0])
-    expected = norm.logpdf([2.0, 10.0], scale=3.0 * 0.7).sum()
+    # x_1 = 3 + 2 = 5, yhat = 20 + 10 + 1 = 31, e = 2, s_2 = 0.5 (5 + 0.5) = 2.75;
+    # x_2 = 2.75 - 2 = 0.75, yhat = 3 - 10 + 1 = -6, e = 11, s_3 = 0.5 (0.75 + 2.75) = 1.75.
+    assert_close(predicted, [[31.0], [-6.0]])
+    assert_close(state, [1.75])
+    expected = norm.logpdf([2.0, 11.0], scale=3.0 * 0.7).sum()
     assert reference.log_likelihood(*arguments, np.array([0.7])) == pytest.approx(expected)
     observed[0] = False  # no innovation in the first row: s_2 = 2.5, x_2 = 0.5, yhat = 2 - 10 + 1
     predicted, state = reference.simulate(*arguments)
     assert_close(predicted, [[31.0], [-7.0]])
-    assert_close(state, [0.25 + 0.25 * 12.0])
+    assert_close(state, [0.5 * (0.5 + 0.25 * 12.0)])
     expected = norm.logpdf(12.0, scale=3.0 * 0.7)
     assert reference.log_likelihood(*arguments, np.array([0.7])) == pytest.approx(expected)
 

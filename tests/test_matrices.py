@@ -31,7 +31,7 @@ def simulate(lds: LDS, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     for u, y in zip(inputs, outputs, strict=True):
         x = state + lds.B @ u
         predicted.append(lds.C @ x + lds.D @ u + lds.offset)
-        state = lds.A @ x + lds.K @ (y - predicted[-1])
+        state = lds.A @ (x + lds.K @ (y - predicted[-1]))
     return np.array(predicted)
 
 

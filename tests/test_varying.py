@@ -158,7 +158,7 @@ def draw_pushed(n=20, n_steps=50):
         state = 1.0
         for t, shock in enumerate(0.1 * rng.standard_normal(n_steps)):
             y[i, t] = state + shock
-            state = 0.9 * state + gain * shock
+            state = 0.9 * (state + gain * shock)
     return {"X": np.zeros((y.size, 1)), "y": y.ravel(), "groups": np.repeat(np.arange(n), n_steps)}
 
 

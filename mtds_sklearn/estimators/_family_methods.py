@@ -183,7 +183,7 @@ class FamilyMethods:
 
         With them a sequence obeys ::
 
-            x_t = s_t + B u_t,   s_1 = x0,   s_{t+1} = A x_t + K (y_t - yhat_t),
+            x_t = s_t + B u_t,   s_1 = x0,   s_{t+1} = A (x_t + K (y_t - yhat_t)),
             yhat_t = C x_t + D u_t + offset.
 
         Parameters

@@ -82,8 +82,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     disturbance : {"auto", "none", "innovations", "joint"}, default="auto"
         What pushes sequences off the course that their parameters set. "none": nothing, as in the
         article. "innovations": what the forecast of a row missed goes on, in coloured noise of
-        each output and through a gain on the states, s_{t+1} = A x_t + K (y_t - yhat_t), the same
-        gain for all sequences; learned when the rest is. "joint": then everything is learned
+        each output and through a gain on the states, s_{t+1} = A (x_t + K (y_t - yhat_t)), the
+        same gain for all sequences; learned when the rest is. "joint": then everything is learned
         together once more. "auto": innovations where they forecast the rest of the training
         sequences, from a quarter and from half of each, better than none.
     sequence_noise : bool, default=False

@@ -52,7 +52,7 @@ def unseen_variances(
 
 
 def _matrices(lds: LDS) -> tuple:
-    return lds.A, np.ascontiguousarray(lds.K), np.ascontiguousarray(lds.C)
+    return lds.A, lds.A @ lds.K, np.ascontiguousarray(lds.C)
 
 
 def spread_systems(psi: np.ndarray, log_weights: np.ndarray) -> tuple:
@@ -123,7 +123,7 @@ def at_horizon(
 
     The state that has not seen the last h - 1 innovations lacks what they fed in:
 
-        yhat_t(h) = yhat_t(1) - sum_{j=1}^{h-1} C A^{j-1} K e_{t-j}.
+        yhat_t(h) = yhat_t(1) - sum_{j=1}^{h-1} C A^j K e_{t-j}.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def at_horizon(
     psi, chart = run
     lds = lds_from_natural(np.swapaxes(psi, 1, 2), chart.shape)
     owner, within = places(offsets)
-    yhat, response = yhat.copy(), lds.K
+    yhat, response = yhat.copy(), lds.A @ lds.K
     for j in range(1, min(horizon, within.max(initial=0) + 1)):
         late = np.flatnonzero(within >= j)
         echo = (lds.C @ response)[owner[late]]
@@ -163,7 +163,7 @@ def variances_at_horizon(
 
     Those of the last h - 1 rows, and those that were missing before (P as in `kernels/_gains.py`):
 
-        sum_{j=0}^{h-2} C A^j K R K' A'^j C' + G P_{t-h+1} G',   G = C A^{h-1}.
+        sum_{j=1}^{h-1} C A^j K R K' A'^j C' + G P_{t-h+1} G',   G = C A^{h-1}.
 
     Parameters
     ----------

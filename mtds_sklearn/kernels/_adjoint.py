@@ -17,12 +17,12 @@ noise level), and w_t for the weights over the noise variances,
     g(C) = sum_t g(yhat_t) s_t',    g(D) = sum_t g(yhat_t) u_t',    g(offset) = sum_t g(yhat_t)
     g(x0) = g(s_1)
 
+B, D and K are here A B, C B + D and A K of `_recursion`, and have derivatives by these (`_lifted`).
 Where there is no gain, the system is that of several rows at once, and a "row" below may stand for
-four of the sequence (`_lifted`, which also says how g(A), .. lead to derivatives by A, .. of one
-row). Derivatives by the chart coordinates of A come last (`_transitions`). The sweeps are compiled
-for the sizes at hand (`_written_out`), and go over a block of rows at a time: what they need of the
-sequences is put in the lanes block by block, so that it stays in the first-level cache, and the
-sums of a block are worked out in registers.
+four of the sequence. Derivatives by the chart coordinates of A come last (`_transitions`). The
+sweeps are compiled for the sizes at hand (`_written_out`), and go over a block of rows at a time:
+what they need of the sequences is put in the lanes block by block, so that it stays in the
+first-level cache, and the sums of a block are worked out in registers.
 """
 
 from typing import NamedTuple
@@ -59,7 +59,6 @@ from mtds_sklearn.kernels._transitions import (
     row_width,
 )
 from mtds_sklearn.kernels._written_out import (
-    Matrix,
     Sizes,
     add_outer,
     has_gain,
@@ -84,9 +83,9 @@ class Place(NamedTuple):
         Of the noise of each output; which lanes a sequence is for.
     squares : int
         Squared residuals of each output.
-    A_powers, B_lifted, C_lifted, D_lifted : int
+    A_powers, B_lifted, C_lifted, D_lifted, K_lifted : int
         As in `_lifted.System`.
-    A_slope, A_powers_slope, B_lifted_slope, C_lifted_slope, D_lifted_slope : int
+    A_slope, A_powers_slope, B_lifted_slope, C_lifted_slope, D_lifted_slope, K_lifted_slope : int
         Derivatives by A and by these.
     natural : int
         Derivatives by the natural vector.
@@ -117,11 +116,13 @@ class Place(NamedTuple):
     B_lifted: int
     C_lifted: int
     D_lifted: int
+    K_lifted: int
     A_slope: int
     A_powers_slope: int
     B_lifted_slope: int
     C_lifted_slope: int
     D_lifted_slope: int
+    K_lifted_slope: int
     natural: int
     B_slope: int
     x0_slope: int
@@ -141,22 +142,25 @@ class Place(NamedTuple):
 
 
 @njit(**INLINE)
-def _place(at, shape, L, longest, n_natural):
+def _place(at, shape, gain, L, longest, n_natural):
     """Places of the sweep after those of the recursion; L rows are worked on at once."""
     n, m, p = shape[:3]
     of_A, of_B, of_C, of_D = n * row_width(shape), n * L * m, L * p * n, L * p * L * m
+    of_K = n * p if gain else 0
     mark = at.end + p
     squares = mark + 1
     powers = squares + p
     B = powers + 2 * of_A
     C = B + of_B
     D = C + of_C
-    A_slope = D + of_D
+    K = D + of_D
+    A_slope = K + of_K
     powers_slope = A_slope + of_A
     B_slope = powers_slope + 2 * of_A
     C_slope = B_slope + of_B
     D_slope = C_slope + of_C
-    natural = D_slope + of_D
+    K_slope = D_slope + of_D
+    natural = K_slope + of_K
     work = natural + n_natural
     states = work + 3 * n * n
     U = states + (BLOCK + 1) * n
@@ -166,8 +170,8 @@ def _place(at, shape, L, longest, n_natural):
     change = S + longest * n
     errors = change + longest * p
     return Place(
-        at.A, at.B, at.x0, at.K, at.C, at.D, at.offset, at.end, mark, squares, powers, B, C, D,
-        A_slope, powers_slope, B_slope, C_slope, D_slope, natural, natural + at.B,
+        at.A, at.B, at.x0, at.K, at.C, at.D, at.offset, at.end, mark, squares, powers, B, C, D, K,
+        A_slope, powers_slope, B_slope, C_slope, D_slope, K_slope, natural, natural + at.B,
         natural + at.x0, natural + at.K, natural + at.C, natural + at.D, natural + at.offset,
         work, states, U, Y, weight, S, change, errors, errors + longest * p,
     )  # fmt: skip
@@ -195,7 +199,7 @@ def _run_forwards(at, first, count, sizes: Sizes):
             at.change.row(t, L * p)[o] = change
             errors.append(error.where(weight))
         if sizes.gain:
-            later = times(Matrix(at.K, n, p), errors, later)
+            later = times(of.lifted_K, errors, later)
             for o in range(p):
                 at.errors.row(t, p)[o] = errors[o]
         for i in range(n):
@@ -211,7 +215,7 @@ def _run_forwards(at, first, count, sizes: Sizes):
 def _run_back(at, first, count, sizes: Sizes):
     """g(yhat) and g(s) of a block of rows; g(s) of the row after it is that of the last block."""
     n, p, L = sizes.n, sizes.p, sizes.together
-    of, K = System(at, sizes), Matrix(at.K, n, p)
+    of = System(at, sizes)
     state = [at.register(at.states[i]) for i in range(n)]
     offset = [at.register(at.offset_slope[o]) for o in range(p)]
     for i in range(n):
@@ -220,7 +224,7 @@ def _run_back(at, first, count, sizes: Sizes):
         r = at.minus(t, first)
         change = [at.change.row(t, L * p)[o] for o in range(L * p)]
         if sizes.gain:
-            fed_back = times(K.T, state, [at.zero] * p)
+            fed_back = times(of.lifted_K.T, state, [at.zero] * p)
             for o in range(p):
                 change[o] = change[o] - fed_back[o].where(at.weight.row(r, p)[o])
                 at.change.row(t, p)[o] = change[o]
@@ -249,7 +253,7 @@ def _add_products(at, first, count, sizes: Sizes):
         (by.lifted_D, change, u),
     ]
     if sizes.gain:
-        products.append((Matrix(at.K_slope, n, p), later, (at.errors.row(first, p), p)))
+        products.append((by.lifted_K, later, (at.errors.row(first, p), p)))
     add_outer(at, count, products)
 
 
@@ -370,7 +374,7 @@ def gradient_theta(
     """
     shape, L = shape_of(known), together(known)
     at = layout(shape, 0, is_modal(shape))
-    to = _place(at, shape, L, longest_of(n_rows) + L - 1, psi.shape[1])
+    to = _place(at, shape, has_gain(known), L, longest_of(n_rows) + L - 1, psi.shape[1])
     W, rows = room(to.end), (first_row, n_rows, data)
     for o in range(shape[2]):
         store(W, to.precision + o, precision[o])

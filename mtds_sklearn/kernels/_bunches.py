@@ -78,8 +78,14 @@ def emit(P, at, shape, o, inputs, row, x, yhat, width):
 
 @njit(**LEAF)
 def advance(A, P, at, shape, gain, x, error, s, width):
-    """s <- A x + K e."""
+    """x <- x + K e, s <- A x."""
     n, p, block = shape[0], shape[2], shape[3]
+    if gain:
+        for i in range(n):
+            for o in range(p):
+                k = at[2] + i * p + o
+                for r in range(width):
+                    x[i, r] += P[k, r] * error[o, r]
     if block == 2:
         for i in range(0, n - 1, 2):
             a = 3 * (i // 2)
@@ -96,12 +102,6 @@ def advance(A, P, at, shape, gain, x, error, s, width):
             for j in range(1, n):
                 for r in range(width):
                     s[i, r] += A[i * n + j, r] * x[j, r]
-    if gain:
-        for i in range(n):
-            for o in range(p):
-                k = at[2] + i * p + o
-                for r in range(width):
-                    s[i, r] += P[k, r] * error[o, r]
 
 
 @njit(**HELPER)

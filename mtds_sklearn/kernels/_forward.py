@@ -12,6 +12,7 @@ from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, add, load, sto
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
+    correct,
     drive,
     layout,
     load_evaluations,
@@ -45,7 +46,8 @@ def _simulate_some(W, at, shape, gain, e, longest, n_rows, start, out, end_state
     for t in range(longest):
         drive(W, at, shape, t, at.s, at.x)
         innovate(W, at, shape, t)
-        advance(W, at, shape, gain, at.x, at.s)
+        correct(W, at, shape, gain, at.x)
+        advance(W, at, shape, at.x, at.s)
         for h in range(width):
             if t < n_rows[e + h]:
                 for o in range(shape[2]):
@@ -91,7 +93,8 @@ def sum_squares(W, at, shape, gain, longest, sums):
         for o in range(p):
             residual = weighted_residual(W, at, shape, gain, o, t)
             add(W, sums + o, residual * residual)
-        advance(W, at, shape, gain, at.x, at.s)
+        correct(W, at, shape, gain, at.x)
+        advance(W, at, shape, at.x, at.s)
 
 
 @njit(**JIT)

@@ -3,9 +3,10 @@
 Where every output is observed the state after a row is known, given the parameters: the recursion
 feeds the innovations back. An innovation that is not seen leaves the state uncertain,
 
-    P_{t+1} = F P_t F' + K_missing R K_missing',   F = A - K_observed C_observed,   P_1 = 0,
+    P_{t+1} = F P_t F' + L_missing R L_missing',   F = A - L_observed C_observed,   P_1 = 0,
 
-since x_{t+1} - xhat_{t+1} = A (x_t - xhat_t) + K e_t - K_observed (C (x_t - xhat_t) + e_t). An
+since x_{t+1} - xhat_{t+1} = A (x_t - xhat_t) + L e_t - L_observed (C (x_t - xhat_t) + e_t), with
+L = A K what an innovation does to the state of the next row. An
 output then has the variance C P C' besides its noise. Kept apart from the other kernel files, with
 which it shares no function.
 """
@@ -78,12 +79,12 @@ def accumulated_variances(
 ):
     """Add to out[row, o] the share of G P G' of output o, from each evaluation.
 
-    With systems = (A, K, C, G) and rows = (first_row, n_rows, observed), evaluation e pairs the
-    system A[e] (n, n), K[e] (n, p), C[e] (p, n), noise[e] (p,) variances, with the rows
+    With systems = (A, L, C, G) and rows = (first_row, n_rows, observed), evaluation e pairs the
+    system A[e] (n, n), L[e] (n, p), C[e] (p, n), noise[e] (p,) variances, with the rows
     first_row[e] to first_row[e] + n_rows[e] - 1 of observed (.., p); out (.., p). G[e] (p, n) says
     whose variance is wanted: C itself for the outputs of the row.
     """
-    A, K, C, G = systems
+    A, L, C, G = systems
     first_row, n_rows, observed = rows
     n, p = A.shape[1], C.shape[1]
     P, F, work = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
@@ -106,14 +107,14 @@ def accumulated_variances(
                 if observed[row, o]:
                     for i in range(n):
                         for j in range(n):
-                            F[i, j] -= K[e, i, o] * C[e, o, j]
+                            F[i, j] -= L[e, i, o] * C[e, o, j]
             _turn(F, P, n, work)
             for o in range(p):
                 if not observed[row, o]:
                     certain = False
                     for i in range(n):
                         for j in range(n):
-                            P[i, j] += noise[e, o] * K[e, i, o] * K[e, j, o]
+                            P[i, j] += noise[e, o] * L[e, i, o] * L[e, j, o]
 
 
 @njit(**JIT)
@@ -124,12 +125,12 @@ def drive_states(
 ):
     """noise[row, o, s] <- it plus C d, for the states d that unseen innovations drive.
 
-    d_{t+1} = F d_t + K_missing noise_t with the F above and d = 0 at the first row. System (e, s)
-    belongs to sequence e and path s: A (n_sequences, n_paths, n, n), K and C likewise; noise
+    d_{t+1} = F d_t + L_missing noise_t with the F above and d = 0 at the first row. System (e, s)
+    belongs to sequence e and path s: A (n_sequences, n_paths, n, n), L and C likewise; noise
     (n_rows, p, n_paths) is drawn for all rows, and that of observed rows goes nowhere. Arguments as
     above.
     """
-    A, K, C = systems
+    A, L, C = systems
     first_row, n_rows, observed = rows
     n, p = A.shape[2], C.shape[2]
     d, new = np.zeros(n), np.zeros(n)
@@ -148,7 +149,7 @@ def drive_states(
                         seen += C[e, s, o, j] * d[j]
                     for i in range(n):
                         push = -seen if observed[row, o] else noise[row, o, s]
-                        new[i] += K[e, s, i, o] * push
+                        new[i] += L[e, s, i, o] * push
                     noise[row, o, s] += seen
                 for i in range(n):
                     d[i] = new[i]

@@ -9,6 +9,8 @@ Colaneri, *Periodic Systems*, 2009): with B' = A B and D' = C B + D,
     ..                            [ ..  | ..                             ]   ..
     yhat_{t+L-1} - offset         [ C A^{L-1} | C A^{L-2} B' ... C B' D' ]   u_{t+L-1}
 
+With a gain L is 1, and the innovation of the row has the gain K' = A K.
+
 The products with A, which are most of the work where A is full, come once in L rows. L is a power
 of 2, and A^L is squared from A.
 """
@@ -29,7 +31,7 @@ def transition(place, sizes: Sizes) -> Matrix:
 
 
 class System:
-    """A, B, C, D of a row, and all that the lifted system is made of, as matrices in W.
+    """A, B, C, D, K of a row, and all that the lifted system is made of, as matrices in W.
 
     `powers` are A, A^2, .., A^L; `responses` B_j = A^j B', `outputs` C_j = C A^j, and `echoes` H_0
     = D', H_j = C_{j-1} B', in which the lifted `B`, `C`, `D` come in pieces; `echoes` are given as
@@ -44,7 +46,8 @@ class System:
 
         self.A = transition(place("A"), sizes)
         self.B, self.C = Matrix(place("B"), n, m), Matrix(place("C"), p, n)
-        self.D = Matrix(place("D"), p, m)
+        self.D, self.K = Matrix(place("D"), p, m), Matrix(place("K"), n, p)
+        self.lifted_K = Matrix(place("K_lifted"), n, p)
         width = n * (2 if sizes.modal else n)
         higher = [place("A_powers").after(width * i) for i in range(L.bit_length() - 1)]
         self.powers = [self.A] + [transition(power, sizes) for power in higher]
@@ -62,7 +65,7 @@ class System:
 
 @written_out
 def lift(at, first, count, sizes: Sizes):
-    """Fill the lifted matrices, which are zero, from A, B, C and D."""
+    """Fill the lifted matrices, which are zero, from A, B, C, D and K."""
     of = System(at, sizes)
     for power, square in zip(of.powers, of.powers[1:], strict=False):
         add_product(at, square, power, power)
@@ -71,6 +74,8 @@ def lift(at, first, count, sizes: Sizes):
     for j in range(1, sizes.together):
         add_product(at, of.responses[j], of.A, of.responses[j - 1])
         add_product(at, of.outputs[j], of.outputs[j - 1], of.A)
+    if sizes.gain:
+        add_product(at, of.lifted_K, of.A, of.K)
     add_matrix(of.echoes[0][0], of.D)
     add_product(at, of.echoes[0][0], of.C, of.B)
     for j, (echo, *copies) in enumerate(of.echoes):
@@ -82,7 +87,7 @@ def lift(at, first, count, sizes: Sizes):
 
 @written_out
 def pull_back(at, first, count, sizes: Sizes):
-    """Add derivatives by A, B, C, D to theirs, from those by the lifted matrices.
+    """Add derivatives by A, B, C, D, K to theirs, from those by the lifted matrices.
 
     Every product of `lift`, in reverse: of X = Y Z they are g(Y) = g(X) Z' and g(Z) = Y' g(X).
     """
@@ -105,5 +110,7 @@ def pull_back(at, first, count, sizes: Sizes):
         undo(by.outputs[j], by.outputs[j - 1], of.outputs[j - 1], by.A, of.A)
     add_matrix(by.C, by.outputs[0])
     undo(by.responses[0], by.A, of.A, by.B, of.B)
+    if sizes.gain:
+        undo(by.lifted_K, by.A, of.A, by.K, of.K)
     for i in range(len(of.powers) - 1, 0, -1):
         undo(by.powers[i], by.powers[i - 1], of.powers[i - 1], by.powers[i - 1], of.powers[i - 1])

@@ -24,6 +24,7 @@ from mtds_sklearn.kernels._kinds import (
 from mtds_sklearn.kernels._lanes import INLINE, JIT, LANES, LEAF, load, load_at, store, store_at
 from mtds_sklearn.kernels._recursion import (
     advance,
+    correct,
     drive,
     layout,
     load_rows,
@@ -130,6 +131,7 @@ def simulate(
                     to = (start[e] + t - n_skipped[e]) * p
                     for o in range(p):
                         hand_out(W, at.yhat + o, outputs, n_columns, to + o, h)
-                advance(W, at, shape, gain, at.x, at.s)
+                correct(W, at, shape, gain, at.x)
+                advance(W, at, shape, at.x, at.s)
             for i in range(n):
                 hand_out(W, at.s + i, states, n_columns, e * n + i, h)

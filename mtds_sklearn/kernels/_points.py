@@ -43,6 +43,7 @@ from mtds_sklearn.kernels._particles import hand_out, load_side_by_side
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
+    correct,
     drive,
     layout,
     load_rows,
@@ -167,7 +168,8 @@ def _sum_shrunk_squares(W, at, shape, gain, n_rows, growth, total):
             factors += 1
             if factors % FACTORS == 0:
                 _take_logarithms(W, products, logs)
-        advance(W, at, shape, gain, at.x, at.s)
+        correct(W, at, shape, gain, at.x)
+        advance(W, at, shape, at.x, at.s)
     _take_logarithms(W, products, logs)
 
 

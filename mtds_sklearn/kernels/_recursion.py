@@ -9,7 +9,7 @@ all the same kind of work. The recursion is
     x_t = s_t + B u_t
     yhat_t = C x_t + D u_t + offset
     e_t = y_t - yhat_t                      (0 where y_t is not observed)
-    s_{t+1} = A x_t + K e_t
+    s_{t+1} = A (x_t + K e_t)
 
 A natural parameter vector psi holds, in this order, the entries of
 
@@ -291,17 +291,22 @@ def drive(W, at, shape, t, s, x):
 
 
 @njit(**INLINE)
-def advance(W, at, shape, gain, x, s):
-    """s <- A x + K e; in the modal chart s and x may be the same place."""
-    n, p = shape[0], shape[2]
+def correct(W, at, shape, gain, x):
+    """x <- x + K e."""
+    if gain:
+        times_vector(W, at.K, shape[0], shape[2], at.error, x)
+
+
+@njit(**INLINE)
+def advance(W, at, shape, x, s):
+    """s <- A x; in the modal chart s and x may be the same place."""
+    n = shape[0]
     if is_modal(shape):
         times_blocks(W, at.A, n, x, s)
     else:
         for i in range(n):
             store(W, s + i, 0.0)
         times_vector(W, at.A, n, n, x, s)
-    if gain:
-        times_vector(W, at.K, n, p, at.error, s)
 
 
 @njit(**INLINE)

@@ -39,6 +39,7 @@ from mtds_sklearn.kernels._products import add_products
 from mtds_sklearn.kernels._recursion import (
     advance,
     begin,
+    correct,
     drive,
     forget,
     is_time_to_forget,
@@ -230,11 +231,12 @@ def sensitivity_rows(W, at, to, shape, gain, entries, bounds, first, last):
                 add(W, to.seen, root * load(W, at.inverse + t * p + o))
                 _differentiate(W, at, to, shape, entries, o, t, to.G + h * entries.columns)
                 count[group] += 1
-        propagate(W, at, to, shape, entries)
-        push_transition(W, at, to, shape, entries, bounds)
         if gain:
             _feed_back(W, at, to, shape, entries, bounds, t, start)
-        advance(W, at, shape, gain, at.x, at.s)
+        correct(W, at, shape, gain, at.x)
+        propagate(W, at, to, shape, entries)
+        push_transition(W, at, to, shape, entries, bounds)
+        advance(W, at, shape, at.x, at.s)
     return count[entries.n_groups - 1]
 
 

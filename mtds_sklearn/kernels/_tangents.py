@@ -7,7 +7,8 @@ the same in all lanes. Written d_a for the derivative by z_a, the recursion beco
     d_a s_1     = d_a x0
     d_a x_t     = d_a s_t + (d_a B) u_t
     d_a yhat_t  = C (d_a x_t) + (d_a C) x_t + (d_a D) u_t + d_a offset
-    d_a s_{t+1} = A (d_a x_t) + (d_a A) x_t + (d_a K) e_t - K (d_a yhat_t, where y_t is observed)
+    d_a r_t     = d_a x_t + (d_a K) e_t - K (d_a yhat_t, where y_t is observed),  r_t = x_t + K e_t
+    d_a s_{t+1} = A (d_a r_t) + (d_a A) r_t
 
 with d_a B, .., d_a offset read off the loadings, and d_a A worked out from them once for each
 evaluation (`_transitions`). So k tangents of the state are carried from row to row, whatever the
@@ -37,6 +38,7 @@ from mtds_sklearn.kernels._matrices import (
 )
 from mtds_sklearn.kernels._recursion import (
     advance,
+    correct,
     drive,
     forget,
     is_time_to_forget,
@@ -234,20 +236,20 @@ def _turn_full(W, at, to, n, k, X, S):
 
 
 @njit(**INLINE)
-def _feed_back(W, at, to, shape, along, S):
-    """d s <- d s + (d K) e - K (d yhat)."""
+def _feed_back(W, at, to, shape, along, X):
+    """d x <- d x + (d K) e - K (d yhat)."""
     n, p = shape[0], shape[2]
     for a in range(along.k):
         K = a * along.n_natural + at.K
         for i in range(n):
-            acc = load(W, S + a * n + i)
+            acc = load(W, X + a * n + i)
             for o in range(p):
                 change = load(W, to.change + o * along.k + a)
                 acc = acc - load(W, at.K + i * p + o) * change
                 if along.K:
                     slope = load_number(along.slopes, K + i * p + o)
                     acc = acc + slope * load(W, at.error + o)
-            store(W, S + a * n + i, acc)
+            store(W, X + a * n + i, acc)
 
 
 @njit(**INLINE)
@@ -282,11 +284,12 @@ def tangent_rows(W, at, to, shape, gain, along, first, last):
                 h += 1
             if gain:
                 _keep_change(W, to, along.k, J, o, inverse)
+        if gain:
+            _feed_back(W, at, to, shape, along, X)
+        correct(W, at, shape, gain, at.x)
         if is_modal(shape):
             _turn_blocks(W, at, to, n, along.k, X, S)
         else:
             _turn_full(W, at, to, n, along.k, X, S)
-        if gain:
-            _feed_back(W, at, to, shape, along, S)
-        advance(W, at, shape, gain, at.x, at.s)
+        advance(W, at, shape, at.x, at.s)
     return h

@@ -198,7 +198,7 @@ def _sums(W, at, to, by, shape, entries, bounds, longest):
             entries.count[0] = 0
         propagate(W, at, to, shape, entries)
         push_transition(W, at, to, shape, entries, bounds)
-        advance(W, at, shape, False, at.x, at.s)
+        advance(W, at, shape, at.x, at.s)
 
 
 @njit(**JIT)

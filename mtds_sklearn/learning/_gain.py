@@ -2,7 +2,7 @@
 
 A deterministic family first, then
 
-    s_{t+1} = A x_t + K e_t,   e_t = y_t - yhat_t,
+    s_{t+1} = A (x_t + K e_t),   e_t = y_t - yhat_t,
 
 with (W, b) of the family frozen: learned together with them by likelihood, K would soak up what the
 family should explain, since that makes the next step cheap and the far ones dear. Three models are
@@ -35,9 +35,11 @@ from mtds_sklearn.model._lds import Shape, is_modal
 from mtds_sklearn.model._likelihood import evaluations, squared_residuals
 from mtds_sklearn.model._task_map import Family, natural_parameters
 
-# Poles that coloured noise is started from, and gains as shares of the pole.
+# Poles that coloured noise is started from, and gains. The other pole of an output is off zero,
+# where what its state is handed would be lost, whatever the gain, and neither could be learned.
 NOISE_POLES = (0.3, 0.6, 0.85, 0.95, 0.99)
-GAIN_SHARES = (0.2, 0.5, 0.9)
+OTHER_POLE = 0.1
+GAINS = (0.2, 0.5, 0.9)
 GAIN_ITERATIONS = 30
 WEIGHT_ROUNDS = 3
 
@@ -114,9 +116,9 @@ def start_noise(sequences: PackedSequences, family: Family, posterior: TaskPoste
         return squared_residuals(psi, run, chart).sum(axis=0)
 
     bias, best = family.bias.copy(), squared_with(family.bias)
-    for pole, share in product(NOISE_POLES, GAIN_SHARES):
+    for pole, gain in product(NOISE_POLES, GAINS):
         trial = family.bias.copy()
-        trial[noise] = [_start(kind, i, pole, share, chart) for kind, i in names]
+        trial[noise] = [_start(kind, i, pole, gain, chart) for kind, i in names]
         squared = squared_with(trial)
         better = noise[squared[output] < best[output]]
         bias[better] = trial[better]
@@ -124,14 +126,16 @@ def start_noise(sequences: PackedSequences, family: Family, posterior: TaskPoste
     return family._replace(bias=bias)
 
 
-def _start(kind: str, i: int, pole: float, share: float, chart: Chart) -> float:
-    """Start of one entry of two noise states with poles `pole` and 0, whose pole has the gain."""
+def _start(kind: str, i: int, pole: float, gain: float, chart: Chart) -> float:
+    """Start of one entry of two noise states, the mode of whose first pole has the gain."""
     if kind == "K":
-        # In the modal block (1, 1) is the mode of the pole; in the Cayley chart it is an axis.
-        return pole * share if is_modal(chart.shape) or i % 2 == 0 else 0.0
+        # In the modal block (1, 1) is the mode of the larger pole; in the Cayley chart it is an
+        # axis.
+        return gain if is_modal(chart.shape) or i % 2 == 0 else 0.0
     if is_modal(chart.shape):
-        return 0.0 if i % 2 == 0 else np.arctanh(pole)
-    return np.arctanh(pole) if i % 2 == 0 else 0.0
+        product, total = pole * OTHER_POLE, pole + OTHER_POLE
+        return np.arctanh(product if i % 2 == 0 else total / (1.0 + product))
+    return np.arctanh(pole if i % 2 == 0 else OTHER_POLE)
 
 
 def learn_noise(

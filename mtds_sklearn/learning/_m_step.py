@@ -261,7 +261,7 @@ def m_step(
 def forgets(
     sequences: PackedSequences | Reweighted, family: Family, posterior: TaskPosterior | Kept
 ) -> bool:
-    """Whether innovations that were fed back die away: A - K C is stable at the posteriors."""
+    """Whether innovations that were fed back die away: A - A K C is stable at the posteriors."""
     if not family.chart.gain:
         return True
     return sum_by_chunk(_n_unstable, sequences, (posterior,), (family,)) == (0,)
@@ -272,9 +272,9 @@ def _n_unstable(sequences, posterior, family) -> tuple:
 
 
 def are_stable(family: Family, z: np.ndarray) -> np.ndarray:
-    """Whether the poles of A - K C are within the unit circle, at latents z (n, k)."""
+    """Whether the poles of A - A K C are within the unit circle, at latents z (n, k)."""
     lds = lds_from_natural(natural_parameters(family, z), family.chart.shape)
-    poles = np.linalg.eigvals(lds.A - lds.K @ lds.C)
+    poles = np.linalg.eigvals(lds.A - lds.A @ lds.K @ lds.C)
     return np.max(np.abs(poles), axis=1, initial=0.0) < 1.0
 
 

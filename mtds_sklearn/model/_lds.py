@@ -38,7 +38,7 @@ class LDS(NamedTuple):
     x0 : ndarray of shape (..., n_states)
         State handed to the first row: x_1 = x0 + B u_1.
     K : ndarray of shape (..., n_states, n_outputs)
-        Gain on the innovation of the row before.
+        What an innovation adds to the state of its own row, as it is handed on.
     """
 
     A: np.ndarray
