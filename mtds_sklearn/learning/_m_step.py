@@ -51,7 +51,7 @@ BIAS_PRECISION = 0.01
 # rounding would otherwise drown the prior along what the data leave open.
 ROUNDING = 1e-12
 # Numbers of doubles that the Gauss-Newton matrices of one chunk of evaluations may take.
-CHUNK_SIZE = 2_000_000
+CHUNK_SIZE = 1_000_000
 
 
 class Curvature(NamedTuple):
