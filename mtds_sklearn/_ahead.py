@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from joblib import cpu_count
 from numba import config
 from numba.core import event
 
@@ -125,12 +126,13 @@ def may_start_a_second() -> bool:
     """Whether a second process would help, and be welcome.
 
     Workers of joblib, Dask and Ray may be many and start none: they are children of another Python,
-    or told to use one thread (Ray's, unless they are given more cores).
+    or told to use one thread (Ray's, unless they are given more cores). Nor does a container whose
+    share of the processors is one, of which joblib knows.
     """
     return (
         not config.DISABLE_JIT
         and os.environ.get(SWITCH) not in ("0", "1")
-        and n_threads() >= 2
+        and min(n_threads(), cpu_count()) >= 2
         and multiprocessing.parent_process() is None
         and keeps_kernels()
         and _is_python(sys.executable)

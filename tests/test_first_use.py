@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
@@ -248,6 +248,7 @@ def test_the_second_process_ends_with_the_first(tmp_path):
 def two_cores(monkeypatch):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
     monkeypatch.delenv(_ahead.SWITCH, raising=False)
+    monkeypatch.setattr(_ahead, "cpu_count", lambda: 2)
 
 
 def test_two_cores_of_a_first_process_are_used(two_cores):
@@ -259,6 +260,11 @@ def test_two_cores_of_a_first_process_are_used(two_cores):
 )
 def test_the_environment_can_forbid_a_second_process(two_cores, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
+    assert not _ahead.may_start_a_second()
+
+
+def test_the_share_of_a_container_can_forbid_a_second_process(two_cores, monkeypatch):
+    monkeypatch.setattr(_ahead, "cpu_count", lambda: 1)
     assert not _ahead.may_start_a_second()
 
 
@@ -308,6 +314,7 @@ print(json.dumps({
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(cpu_count() < 2, reason="two processes need two cores")
 def test_a_fit_compiles_half_of_its_kernels_or_none(tmp_path):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "2"}
     first, again = (
