@@ -20,6 +20,8 @@ from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import Forecast, in_units
 from mtds_sklearn.inference._image import Image
 from mtds_sklearn.learning._growth import Learned, Options, n_stages, resume, theta_size
+from mtds_sklearn.learning._latent_shape import fit_latent_shape
+from mtds_sklearn.learning._left_out import learn_from_left_out
 from mtds_sklearn.learning._rest import learn_after_growth
 from mtds_sklearn.learning._sample_growth import grow_from_sample
 from mtds_sklearn.model._lds import LDS
@@ -179,6 +181,17 @@ def learn_again(sequences: PackedSequences, family: Family, options: Options, se
     points = make_draws(k, seed).points if k else np.zeros((1, 0))
     with one_blas_thread():
         return resume(sequences, family, options, points)
+
+
+def with_latent_shape(
+    sequences: PackedSequences, learned: Learned, options: Options, seed: int
+) -> Learned:
+    """The learned family with p(z), and with what few sequences cannot show of it."""
+    with one_blas_thread():
+        known = (learned.family, learned.posterior)
+        prior = fit_latent_shape(*known, sequences.weights, sequences)
+        learned = learned._replace(family=learned.family._replace(prior=prior))
+        return learn_from_left_out(sequences, learned, options, seed)
 
 
 def _grow(sequences, options, points, normals) -> Learned:

@@ -24,6 +24,7 @@ from mtds_sklearn.estimators._fitting import (
     standardize,
     standardize_targets,
     warn_unconverged,
+    with_latent_shape,
 )
 from mtds_sklearn.estimators._known_family import family_forecast, infer_observed
 from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step
@@ -92,7 +93,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
     specific_variances : "auto" or bool, default="auto"
         Whether entries of x0, B, D and the offset may differ in ways of their own beside those of
         z: theta_i = W z_i + b + e_i, e_i ~ N(0, diag(psi)), as in factor analysis. "auto": those
-        that ask for it, while the evidence rises; True: all whose most likely variance is not zero.
+        that ask for it, while the evidence rises, and with fewer than 30 sequences also those that
+        ask for it when sequences are left out; True: all whose most likely variance is not zero.
         None with noise levels of sequences or noise that grows with y.
     max_iter : int, default=100
         Iterations of the last stage of EM.
@@ -284,10 +286,8 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         else:
             units, scaled, learned = learn_in_units(self, sequences, options, seed)
         warn_unconverged(self, learned)
-        known = (learned.family, learned.posterior)
-        prior = fit_latent_shape(*known, sequences.weights, scaled)
-        family = learned.family._replace(prior=prior)
-        return self._describe(family, learned.posterior, units) | {
+        learned = with_latent_shape(scaled, learned, options, seed)
+        return self._describe(learned.family, learned.posterior, units) | {
             **({} if learned.level is None else {"noise_level_": learned.level}),
             "evidence_": learned.evidence,
             "lower_bounds_": np.array(learned.bounds),

@@ -182,9 +182,21 @@ def _chunks_of_scores(sequences, family, posterior) -> Iterator[tuple]:
 
 def scores_of(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> Scores:
     """Score and information of e of every sequence, z integrated out."""
-    parts, entries = _chunks_of_scores(sequences, family, posterior), linear_entries(family)
+    told = entry_scores(sequences, family, posterior)
+    return in_units_told(linear_entries(family), *told, sequence_weights(sequences))
+
+
+def entry_scores(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> tuple:
+    """Scores (n_sequences, m) and information (n_sequences, m, m) of all `linear_entries`."""
+    parts = _chunks_of_scores(sequences, family, posterior)
     _, score, information = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    weights = sequence_weights(sequences)
+    return score, information
+
+
+def in_units_told(
+    entries: np.ndarray, score: np.ndarray, information: np.ndarray, weights: np.ndarray
+) -> Scores:
+    """Scores in units of what is told of each entry, without those of which next to nothing is."""
     size = weights @ np.einsum("njj->nj", information) / weights.sum()
     told = size > NEGLIGIBLE * size.max(initial=0.0)
     unit = size[told] ** -0.5
