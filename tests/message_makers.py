@@ -50,7 +50,9 @@ def single() -> SingleTaskLDS:
 
 @cache
 def family() -> MTLDSRegressor:
-    return MTLDSRegressor(1, 1, n_init=1, disturbance="none", random_state=0).fit(**rows())
+    return MTLDSRegressor(
+        1, 1, n_init=1, disturbance="none", specific_variances=False, random_state=0
+    ).fit(**rows())
 
 
 def posterior():

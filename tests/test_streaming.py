@@ -221,13 +221,14 @@ def test_everything_else_works_after_partial_fit(streamed, data, new):
     assert streamed.score(**known) > 0.9  # by labels of all minibatches
     rows = {name: value for name, value in known.items() if name != "y"}
     assert_array_equal(streamed.labels_, np.arange(24))
-    assert streamed.posterior_mean_.shape == (24, 2)
+    n_own = np.count_nonzero(streamed.specific_variances_)
+    assert streamed.posterior_mean_.shape == (24, 2 + n_own)
     assert streamed.sample_y(**rows, n_samples=2, random_state=0).shape == (len(data.y), 2)
     own = new.groups == 3
     posterior = streamed.sequence_posterior(new.X[own], new.y[own], groups=new.groups[own] + 100)
     assert posterior[103].n_rows == 40
     y, z = streamed.sample_sequences(np.zeros((5, 1)), 3, random_state=0)
-    assert (y.shape, z.shape) == ((3, 5), (3, 2))
+    assert (y.shape, z.shape) == ((3, 5), (3, 2 + n_own))
     assert ForecastScorer(15, "r2")(streamed, new.X, new.y, groups=new.groups + 100) > 0.9
     copy = pickle.loads(pickle.dumps(streamed))
     assert held_out(copy, new) == held_out(streamed, new)
@@ -250,7 +251,26 @@ def test_a_label_that_comes_again_replaces_what_was_known_of_it(streamed, data):
     model.partial_fit(**minibatch(data, [5, 6]))
     assert_array_equal(model.labels_, [*range(5), *range(7, 24), 5, 6])
     assert model.n_sequences_seen_ == 26
-    assert model.posterior_cov_.shape == (24, 2, 2)
+    assert model.posterior_cov_.shape[0] == 24
+
+
+def test_what_few_sequences_cannot_show_stays_until_there_are_many(data):
+    model = MTLDSRegressor(2, 2, random_state=0, n_init=1, disturbance="none")
+    model.fit(**minibatch(data, np.arange(12)))
+    own = model.specific_variances_
+    assert own.any()
+    model.partial_fit(**minibatch(data, np.arange(12, 20)))
+    assert_allclose(model.specific_variances_, own)
+    assert len(model._stream_.family.specific) == 0
+    n_latents = 2 + np.count_nonzero(own)
+    assert model.posterior_mean_.shape == (20, n_latents)
+    model.partial_fit(
+        **minibatch(data, np.arange(20, 24)),
+    )
+    model.partial_fit(**minibatch(data, np.arange(6), shift=50))
+    assert model.n_sequences_seen_ == 30
+    assert not model.specific_variances_.any()
+    assert model.posterior_mean_.shape == (30, 2)
 
 
 def test_a_fit_goes_on_as_a_stream(data, new):

@@ -27,7 +27,7 @@ from mtds_sklearn.estimators._fitting import (
     with_latent_shape,
 )
 from mtds_sklearn.estimators._known_family import family_forecast, infer_observed
-from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step
+from mtds_sklearn.estimators._streaming import Remembered, StreamingMixin, next_step, remembered
 from mtds_sklearn.estimators._transform_choice import learn_in_units
 from mtds_sklearn.estimators._warm_start import shape_parameters, warm_stream
 from mtds_sklearn.inference._forecast import Forecast
@@ -36,9 +36,10 @@ from mtds_sklearn.learning._gain import disturbance_of
 from mtds_sklearn.learning._growth import Options, theta_size
 from mtds_sklearn.learning._latent_shape import fit_latent_shape, varying_entries
 from mtds_sklearn.learning._latents import most_latents
-from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.learning._left_out import carry_over
 from mtds_sklearn.learning._streaming import start_stream
 from mtds_sklearn.model._chart import n_family_states, theta_names
+from mtds_sklearn.model._latent_prior import first_of
 from mtds_sklearn.model._noise import at_zero, unit_of
 from mtds_sklearn.model._task_map import mean_noise, n_shared, relative_levels, specific_variances
 
@@ -286,6 +287,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
         else:
             units, scaled, learned = learn_in_units(self, sequences, options, seed)
         warn_unconverged(self, learned)
+        stream = start_stream(scaled, learned.family, learned.posterior)
         learned = with_latent_shape(scaled, learned, options, seed)
         return self._describe(learned.family, learned.posterior, units) | {
             **({} if learned.level is None else {"noise_level_": learned.level}),
@@ -298,7 +300,7 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
             "y_transform_": units.transform,
             "_units_": units,
             "_seed_": seed,
-            "_stream_": start_stream(scaled, learned.family, learned.posterior),
+            "_stream_": stream,
             "_n_at_prior_": n_sequences,
             "_shape_parameters_": shape_parameters(self),
         }
@@ -323,20 +325,18 @@ class MTLDSRegressor(StreamingMixin, FamilyMethods, BaseLDS):
 
     def _learn_more(self, sequences: PackedSequences) -> dict[str, Any]:
         step = next_step(self, self._stream_, sequences, self._units_, self._varying_kinds())
-        factor = np.linalg.cholesky(self.posterior_cov_)
-        posterior = TaskPosterior(self.posterior_mean_, factor)
-        known = Remembered(self.labels_, self.noise_level_, posterior)
-        known = known.moved(step.shift, step.factor)
+        known = remembered(self, len(step.shift)).moved(step.shift, step.factor)
         known = known.with_latest(Remembered(step.labels, step.level, step.posterior))
-        family, prior = step.stream.family, follow(self.task_map_.prior, step.shift, step.factor)
-        n_at_prior = self._n_at_prior_
-        if step.stream.n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
-            prior, n_at_prior = fit_latent_shape(family, known.posterior), step.stream.n_seen
+        family, n_seen, n_at_prior = step.stream.family, step.stream.n_seen, self._n_at_prior_
+        prior = follow(first_of(self.task_map_.prior, len(step.shift)), step.shift, step.factor)
+        if n_seen >= PRIOR_REFIT * n_at_prior:  # it takes longer than the minibatch
+            prior, n_at_prior = fit_latent_shape(family, known.posterior), n_seen
         family = family._replace(prior=prior)
-        return self._describe(family, known.posterior, self._units_) | {
+        family, posterior = carry_over(self.task_map_, family, known.posterior, n_seen)
+        return self._describe(family, posterior, self._units_) | {
             "labels_": known.labels,
             "noise_level_": known.level,
-            "n_sequences_seen_": step.stream.n_seen,
+            "n_sequences_seen_": n_seen,
             "_stream_": step.stream,
             "_n_at_prior_": n_at_prior,
         }

@@ -144,6 +144,13 @@ class Remembered(NamedTuple):
         )
 
 
+def remembered(model, k: int) -> Remembered:
+    """What a model knows of its latest sequences in the first k latents, those of its stream."""
+    factor = np.linalg.cholesky(model.posterior_cov_[:, :k, :k])
+    posterior = TaskPosterior(model.posterior_mean_[:, :k], factor)
+    return Remembered(model.labels_, model.noise_level_, posterior)
+
+
 class LabelledStep(NamedTuple):
     """A `Step`; labels and noise levels of the sequences of its posterior."""
 

@@ -30,15 +30,13 @@ from mtds_sklearn.learning._specific import (
     in_units_told,
     likely_variances,
     linear_entries,
+    with_most_likely,
     with_specific,
 )
-from mtds_sklearn.model._latent_prior import beside_normal
 from mtds_sklearn.model._task_map import Family, n_shared
 
 # From so many sequences on, what they leave open is small beside what they show.
 MANY = 30
-# Nats that a variance has to gain: where W z + b is all there is, chance should not add to it.
-LEAST_GAIN = 2.0
 N_FOLDS = 5
 # Steps of EM in which a family forgets the sequences that it has lost.
 FORGETTING_STEPS = 8
@@ -77,18 +75,26 @@ def _learn(sequences, learned, points) -> Learned:
     folds = rank_different(sequences) % N_FOLDS
     with listening(None):
         scores = scores_of_left_out(sequences, learned, folds, points)
-    psi = likely_variances(scores, -np.inf, LEAST_GAIN)
-    found = np.flatnonzero(psi)
-    if len(found) == 0:
+    psi = likely_variances(scores, -np.inf, 0.0)
+    wider = with_most_likely(learned, scores, psi)
+    if wider is learned:
         return learned
-    wider = with_specific(learned, scores.entries[found], (scores.unit * np.sqrt(psi))[found])
-    wider = wider._replace(family=_beside(wider.family, len(found)))
     return wider._replace(posterior=_settled(sequences, wider.family, wider.posterior, points))
 
 
-def _beside(family: Family, n_more: int) -> Family:
-    prior = family.prior
-    return family if prior is None else family._replace(prior=beside_normal(prior, n_more))
+def carry_over(
+    before: Family, family: Family, posterior: TaskPosterior, n_seen: int
+) -> tuple[Family, TaskPosterior]:
+    """A family that has learned from more sequences, beside what was left out of it before.
+
+    Until many have been seen, or there are other entries.
+    """
+    n_own = len(family.specific)
+    entries = np.array(before.specific[n_own:], dtype=int)
+    if n_seen >= MANY or family.chart.entries != before.chart.entries or len(entries) == 0:
+        return family, posterior
+    std = np.abs(before.loadings[entries, n_shared(before) + n_own :]).max(axis=1)
+    return with_specific(family, posterior, entries, std)
 
 
 def rank_different(sequences: PackedSequences) -> np.ndarray:

@@ -27,6 +27,14 @@ def prior_posterior(n_sequences: int, latent_dim: int) -> TaskPosterior:
     )
 
 
+def beside_unknown(posterior: TaskPosterior, m: int) -> TaskPosterior:
+    """Posteriors of z and, after it, of m latents of which nothing is known."""
+    n, k = posterior.mean.shape
+    factor = np.tile(np.eye(k + m), (n, 1, 1))
+    factor[:, :k, :k] = posterior.factor
+    return TaskPosterior(np.hstack([posterior.mean, np.zeros((n, m))]), factor)
+
+
 def cubature_points(posterior: TaskPosterior) -> np.ndarray:
     """Points (n_sequences, n_points, latent_dim) of equal weight: m +- sqrt(k) L e_j.
 

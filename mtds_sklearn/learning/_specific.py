@@ -36,8 +36,9 @@ from mtds_sklearn.learning._growth import with_evidence
 from mtds_sklearn.learning._initialization import spread_index
 from mtds_sklearn.learning._learned import Learned, Options
 from mtds_sklearn.learning._m_step import sequence_weights
-from mtds_sklearn.learning._posterior import TaskPosterior
+from mtds_sklearn.learning._posterior import TaskPosterior, beside_unknown
 from mtds_sklearn.learning._seen import go_on_with_the_seen
+from mtds_sklearn.model._latent_prior import beside_normal
 from mtds_sklearn.model._likelihood import evaluations, theta_quantities
 from mtds_sklearn.model._normal import in_directions
 from mtds_sklearn.model._task_map import (
@@ -141,20 +142,24 @@ def _own_entries(family: Family) -> np.ndarray:
 
 
 def with_missing(sequences: PackedSequences, learned: Learned, every: bool = False) -> Learned:
-    """The family with the specific variances that sequences ask for, or with every one.
-
-    The same if there are none. Of the new e nothing is known yet.
-    """
+    """The family with the specific variances that sequences ask for, or with every one."""
     if not (every or are_missing(sequences, learned.family, learned.posterior)):
         return learned
     index = spread_index(sequences, MOST_WEIGHED)
     posterior = TaskPosterior(*(part[index] for part in learned.posterior))
     scores = scores_of(select_sequences(sequences, index), learned.family, posterior)
     psi = likely_variances(scores, *((-np.inf, 0.0) if every else (LEAST_SCORE, LEAST_GAIN)))
+    return with_most_likely(learned, scores, psi)
+
+
+def with_most_likely(learned: Learned, scores: Scores, psi: np.ndarray) -> Learned:
+    """The family with variances psi (m,) of the entries scored; the same if all are zero."""
     found = np.flatnonzero(psi)
     if len(found) == 0:
         return learned
-    return with_specific(learned, scores.entries[found], (scores.unit * np.sqrt(psi))[found])
+    std = (scores.unit * np.sqrt(psi))[found]
+    wider = with_specific(learned.family, learned.posterior, scores.entries[found], std)
+    return learned._replace(family=wider[0], posterior=wider[1])
 
 
 def are_missing(sequences: PackedSequences, family: Family, posterior: TaskPosterior) -> bool:
@@ -279,18 +284,16 @@ def _loss(psi: np.ndarray, scores: Scores) -> tuple:
     return -float(weights @ value), -(weights @ slope)
 
 
-def with_specific(learned: Learned, entries: np.ndarray, std: np.ndarray) -> Learned:
+def with_specific(
+    family: Family, posterior: TaskPosterior, entries: np.ndarray, std: np.ndarray
+) -> tuple[Family, TaskPosterior]:
     """The family with specific variances std^2 of some entries; nothing is known of e yet."""
-    family, posterior = learned.family, learned.posterior
-    (n, k), m = posterior.mean.shape, len(entries)
+    m = len(entries)
     columns = np.zeros((len(family.bias), m))
     columns[entries, np.arange(m)] = std
-    factor = np.tile(np.eye(k + m), (n, 1, 1))
-    factor[:, :k, :k] = posterior.factor
-    return learned._replace(
-        family=family._replace(
-            loadings=np.hstack([family.loadings, columns]),
-            specific=(*family.specific, *entries.tolist()),
-        ),
-        posterior=TaskPosterior(np.hstack([posterior.mean, np.zeros((n, m))]), factor),
+    wider = family._replace(
+        loadings=np.hstack([family.loadings, columns]),
+        specific=(*family.specific, *entries.tolist()),
+        prior=None if family.prior is None else beside_normal(family.prior, m),
     )
+    return wider, beside_unknown(posterior, m)
