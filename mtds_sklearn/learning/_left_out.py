@@ -42,6 +42,8 @@ N_FOLDS = 5
 FORGETTING_STEPS = 8
 # Steps in which the posteriors of those left out, and later of all, find their place.
 SETTLING_STEPS = 3
+# Nats that a variance has to gain: without a price chance would give one to half of the entries.
+LEAST_GAIN = 1.0
 # Sequences whose squares differ by less than this share of the largest are one, said twice.
 SAME = 1e-9
 
@@ -75,7 +77,7 @@ def _learn(sequences, learned, points) -> Learned:
     folds = rank_different(sequences) % N_FOLDS
     with listening(None):
         scores = scores_of_left_out(sequences, learned, folds, points)
-    psi = likely_variances(scores, -np.inf, 0.0)
+    psi = likely_variances(scores, -np.inf, LEAST_GAIN)
     wider = with_most_likely(learned, scores, psi)
     if wider is learned:
         return learned
