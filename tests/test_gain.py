@@ -10,7 +10,7 @@ from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.inference._forecast import forecast_rows, forecast_run, posterior_particles
 from mtds_sklearn.inference._horizon import forecast_at_horizon
 from mtds_sklearn.inference._online import extend, start_online
-from mtds_sklearn.learning import _sample_growth
+from mtds_sklearn.learning import _disturbance, _sample_growth
 from mtds_sklearn.learning._disturbance import Candidate, is_worth_it, learn_rest
 from mtds_sklearn.learning._gain import (
     disturbance_of,
@@ -300,3 +300,19 @@ def test_where_innovations_grow_without_bound_nothing_breaks(rng):
         assert all(np.isfinite(part).all() for part in forecast)
     far = natural_parameters(family, np.array([[4.0]]))
     assert np.isfinite(squared_residuals(far, evaluations(sequences), chart)).all()
+
+
+def test_the_largest_family_is_tried_even_if_growing_does_not_help(rng, monkeypatch):
+    """Noise does little for the small families that growth came by where they are far too small."""
+    monkeypatch.setattr(_disturbance, "_is_better", lambda trial, other: False)
+    sequences, _ = draw_coloured(rng, decaying(rng), (20,) * 6)
+    grown, _ = learn(sequences)
+    first = grown.smaller[0]
+    _, found = learn_rest_of(sequences, grown._replace(smaller=(first, first, first)))
+    n_states = [stage.n_states for stage in found.stages[len(grown.stages) :]]
+    assert max(n_states) == grown.stages[-1].n_states > min(n_states)
+
+
+def learn_rest_of(sequences, grown):
+    plan = options(disturbance="innovations")
+    return grown, learn_rest(sequences, grown, plan, POINTS, make_draws(1, 0))

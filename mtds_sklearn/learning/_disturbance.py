@@ -145,17 +145,24 @@ def judged_sample(sequences: PackedSequences) -> PackedSequences:
 
 
 def _best_with_noise(search: Search, learned: Learned) -> tuple[Size, list[Candidate]]:
-    """The best family with coloured noise, from no state upwards, and all that were tried."""
+    """The best family with coloured noise, from no state upwards, and all that were tried.
+
+    The largest is tried in any case: a family that is far too small has no use for noise.
+    """
     best, tried = None, []
-    for grown in (*learned.smaller[::-1], learned):
+    sizes, rising = (*learned.smaller[::-1], learned), True
+    for grown in sizes:
+        if not (rising or grown is learned):
+            continue
         each = _known_to_all(search, grown)
         spent = share_spent(search.sequences, each)
         noise = learn_noise(search.sequences, each.family, each.posterior, search.points, spent)
         size = Size(each, noise, _candidate(search, noise))
         tried.append(size.candidate)
-        if best is not None and not _is_better(size.candidate, best.candidate):
-            break
-        best = size
+        if best is None or _is_better(size.candidate, best.candidate):
+            best = size
+        else:
+            rising = False
     return best, tried
 
 
