@@ -120,6 +120,22 @@ def shared_inputs(rng, lengths, n_inputs):
     return np.concatenate([table[:length] for length in lengths])
 
 
+def test_what_rounding_made_indefinite_has_a_factor(rng):
+    direction = rng.standard_normal(6)
+    huge = np.eye(6) + 1e30 * np.outer(direction, direction)
+    huge[0, 1] *= 1.0 - 1e-15
+    assert np.linalg.eigvalsh(huge)[0] < 0.0
+    fine = np.eye(6) + np.diag(rng.uniform(1.0, 5.0, 6))
+    overflowed = np.full((6, 6), np.inf)
+    factors = inverse_factor(np.array([huge, fine, overflowed]))
+    assert np.isfinite(factors).all()
+    assert (np.einsum("njj->nj", factors) > 0.0).all()
+    np.testing.assert_allclose(factors[1], inverse_factor(fine), rtol=1e-14)
+    np.testing.assert_allclose(factors[2], np.eye(6))
+    along = direction @ factors[0] @ factors[0].T @ direction
+    assert along < 1e-6 * direction @ direction
+
+
 @pytest.mark.parametrize("kind", ["none", "zero", "shared", "own"])
 @pytest.mark.parametrize("options", [{}, WITH_GAIN, WITH_LEVEL], ids=["plain", "gain", "level"])
 def test_misfit_is_the_sum_of_weighted_squares(rng, kind, options):

@@ -31,6 +31,8 @@ MOST_PAIRS, POINTS_AT_ONCE = 16384, 512
 SEARCH_STEPS, TRACK_STEPS = 12, 6
 # Rises of the log posterior, in nats, below which a climb ends: to choose a mode, and at the end.
 SEARCH_TOLERANCE, TRACK_TOLERANCE = 1e-2, 1e-6
+# Eigenvalues that are no more than rounding, of matrices with a diagonal of ones.
+ROUNDING = 1e-12
 
 
 def climb(
@@ -74,8 +76,28 @@ def inverse_factor(matrices: np.ndarray) -> np.ndarray:
     have next to no noise, H spans ten orders of magnitude, and its inverse, if computed, is not
     positive definite.
     """
-    inverse = np.linalg.inv(np.linalg.cholesky(matrices[..., ::-1, ::-1]))
-    return np.tril(np.swapaxes(inverse, -1, -2)[..., ::-1, ::-1])
+    reverse = matrices[..., ::-1, ::-1]
+    try:
+        factors = np.linalg.cholesky(reverse)
+    except np.linalg.LinAlgError:
+        factors = np.linalg.cholesky(_made_definite(reverse))
+    return np.tril(np.swapaxes(np.linalg.inv(factors), -1, -2)[..., ::-1, ::-1])
+
+
+def _made_definite(matrices: np.ndarray) -> np.ndarray:
+    """Matrices (..., k, k) that rounding made indefinite with more on the diagonal; others stay.
+
+    Innovations that do not die away make outputs change by factors of 1e15 with z, along one
+    direction: next to that rounding drowns the prior. Where a matrix has overflowed stands I.
+    """
+    identity = np.eye(matrices.shape[-1])
+    finite = np.isfinite(matrices).all(axis=(-2, -1), keepdims=True)
+    matrices = np.where(finite, matrices, identity)
+    diagonal = np.einsum("...jj->...j", matrices)
+    scale = np.sqrt(diagonal)
+    smallest = np.linalg.eigvalsh(matrices / (scale[..., None] * scale[..., None, :]))[..., :1]
+    more = np.where(smallest > ROUNDING, 0.0, 2.0 * ROUNDING) * diagonal
+    return matrices + more[..., None] * identity
 
 
 def misfit(points: np.ndarray, sequences: PackedSequences, family: Family) -> np.ndarray:
