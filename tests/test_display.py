@@ -56,7 +56,7 @@ def train():
 
 @pytest.fixture(scope="module")
 def model(train):
-    model = MTLDSRegressor(n_states=2, latent_dim=3, n_init=1, random_state=0)
+    model = MTLDSRegressor(2, 3, specific_variances=False, n_init=1, random_state=0)
     return model.fit(train.X, train.y, groups=train.groups, times=train.times)
 
 

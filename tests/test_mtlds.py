@@ -70,12 +70,13 @@ def assert_same_fit(first, second):
 
 def test_fitted_attributes(fitted, data):
     n_theta = len(fitted.theta_names_)
+    n_latents = 2 + np.count_nonzero(fitted.specific_variances_)
     assert fitted.n_states_ == 2
-    assert fitted.task_map_.loadings.shape == (n_theta, 2)
+    assert fitted.task_map_.loadings.shape == (n_theta, n_latents)
     assert fitted.task_map_.bias.shape == fitted.relevance_.shape == (n_theta,)
     assert fitted.noise_std_.shape == (1,)
-    assert fitted.posterior_mean_.shape == (N_SEQUENCES, 2)
-    assert fitted.posterior_cov_.shape == (N_SEQUENCES, 2, 2)
+    assert fitted.posterior_mean_.shape == (N_SEQUENCES, n_latents)
+    assert fitted.posterior_cov_.shape == (N_SEQUENCES, n_latents, n_latents)
     assert (np.linalg.eigvalsh(fitted.posterior_cov_) > 0.0).all()
     assert fitted.lower_bounds_.shape == (fitted.n_iter_,)
     assert fitted.converged_ is True
@@ -344,7 +345,7 @@ def test_samples_have_the_moments_of_the_forecast(fitted, new):
 def test_new_members_of_the_family(fitted, data):
     steps = np.zeros((N_STEPS, 1))
     y, z = fitted.sample_sequences(steps, 200, random_state=0)
-    assert (y.shape, z.shape) == ((200, N_STEPS), (200, 2))
+    assert (y.shape, z.shape) == ((200, N_STEPS), (200, fitted.posterior_mean_.shape[1]))
     assert_allclose(fitted.sample_sequences(steps, 200, random_state=0)[0], y, atol=1e-10)
     # Their spread is that of sequences of which nothing is known.
     blind = fitted.predict(steps, groups=np.full(N_STEPS, 100), return_std=True)[1]
