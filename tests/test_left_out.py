@@ -82,7 +82,8 @@ def test_the_scores_are_those_under_the_family_of_the_others(few):
         other = run_em(
             rest, family, known.posterior, POINTS, max_iter=_left_out.FORGETTING_STEPS, tol=0.0
         ).family
-        own, posterior = select_sequences(sequences, out), prior_posterior(out.sum(), 2)
+        own, start = reordered(sequences, learned, out)
+        posterior = start.posterior
         for _ in range(_left_out.SETTLING_STEPS):
             posterior = e_step(own, other, posterior, POINTS)
         score, information = entry_scores(own, other, posterior)

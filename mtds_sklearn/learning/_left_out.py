@@ -22,7 +22,7 @@ from mtds_sklearn.learning._e_step import e_step
 from mtds_sklearn.learning._em import run_em
 from mtds_sklearn.learning._learned import Learned, Options
 from mtds_sklearn.learning._m_step import sequence_weights
-from mtds_sklearn.learning._posterior import TaskPosterior, prior_posterior
+from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._seen import go_on_with_the_seen, select_posterior
 from mtds_sklearn.learning._specific import (
     Scores,
@@ -128,8 +128,9 @@ def scores_of_left_out(
     for fold in np.unique(folds):
         out = folds == fold
         family, own = _without(sequences, learned, ~out, points), select_sequences(sequences, out)
-        start = prior_posterior(len(own.labels), family.loadings.shape[1])
-        posterior = _settled(own, family, start, points)
+        # What the whole family knows of them is a good start, and has no other say.
+        known = select_posterior(learned, out).posterior
+        posterior = _settled(own, family, known, points)
         score[out], information[out] = entry_scores(own, family, posterior)
     return in_units_told(entries, score, information, sequence_weights(sequences))
 
