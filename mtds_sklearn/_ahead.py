@@ -130,8 +130,7 @@ def may_start_a_second() -> bool:
     share of the processors is one, of which joblib knows.
     """
     return (
-        not config.DISABLE_JIT
-        and os.environ.get(SWITCH) not in ("0", "1")
+        os.environ.get(SWITCH) not in ("0", "1")
         and min(n_threads(), cpu_count()) >= 2
         and multiprocessing.parent_process() is None
         and keeps_kernels()

@@ -105,3 +105,10 @@ class Learned(NamedTuple):
     stages: tuple
     smaller: tuple = ()
     level: np.ndarray | None = None
+
+
+def may_have_specific(family: Family, options: Options) -> bool:
+    """Whether the options ask for any, and densities with e integrated out are normal."""
+    gain = family.chart.gain and options.specific == "auto"
+    levels = options.sequence_noise or family.growth is not None  # not one noise for all values
+    return not (options.specific == "none" or gain or levels)

@@ -20,7 +20,7 @@ from mtds_sklearn._sequences import PackedSequences, are_seen, select_sequences
 from mtds_sklearn.inference._draws import make_draws
 from mtds_sklearn.learning._e_step import e_step
 from mtds_sklearn.learning._em import run_em
-from mtds_sklearn.learning._learned import Learned, Options
+from mtds_sklearn.learning._learned import Learned, Options, may_have_specific
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior
 from mtds_sklearn.learning._seen import go_on_with_the_seen, select_posterior
@@ -63,18 +63,18 @@ def learn_from_left_out(
         Of the draws of the prior of z.
     """
     family = learned.family
-    gain, levels = family.chart.gain, options.sequence_noise or family.growth is not None
-    if options.specific != "auto" or gain or levels or n_shared(family) == 0:
+    asks = options.specific == "auto" and may_have_specific(family, options)
+    if not asks or n_shared(family) == 0:
         return learned
     ranks = rank_different(sequences)
     if not 2 <= 1 + ranks.max() < MANY or len(linear_entries(family)) == 0:
         return learned
     points = make_draws(n_shared(family), seed).points
-    return go_on_with_the_seen(sequences, learned, lambda *seen: _learn(*seen, points))
+    folds = ranks[ranks >= 0] % N_FOLDS
+    return go_on_with_the_seen(sequences, learned, lambda *seen: _learn(*seen, folds, points))
 
 
-def _learn(sequences, learned, points) -> Learned:
-    folds = rank_different(sequences) % N_FOLDS
+def _learn(sequences, learned, folds, points) -> Learned:
     with listening(None):
         scores = scores_of_left_out(sequences, learned, folds, points)
     psi = likely_variances(scores, -np.inf, LEAST_GAIN)

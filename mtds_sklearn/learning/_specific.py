@@ -34,10 +34,10 @@ from mtds_sklearn.learning._disturbance import share_spent
 from mtds_sklearn.learning._em import Held, run_em
 from mtds_sklearn.learning._growth import with_evidence
 from mtds_sklearn.learning._initialization import spread_index
-from mtds_sklearn.learning._learned import Learned, Options
+from mtds_sklearn.learning._learned import Learned, Options, may_have_specific
 from mtds_sklearn.learning._m_step import sequence_weights
 from mtds_sklearn.learning._posterior import TaskPosterior, beside_unknown
-from mtds_sklearn.learning._seen import go_on_with_the_seen
+from mtds_sklearn.learning._seen import go_on_with_the_seen, select_posterior
 from mtds_sklearn.model._latent_prior import beside_normal
 from mtds_sklearn.model._likelihood import evaluations, theta_quantities
 from mtds_sklearn.model._normal import in_directions
@@ -106,10 +106,7 @@ def learn_specific(
     draw : callable
         From a number of latents k to quasi-random draws (n_points, k) of their prior.
     """
-    gain = learned.family.chart.gain and options.specific == "auto"
-    # Densities with e integrated out are normal where noise is the same for all values.
-    levels = options.sequence_noise or learned.family.growth is not None
-    if options.specific == "none" or gain or levels:
+    if not may_have_specific(learned.family, options):
         return learned
     return go_on_with_the_seen(sequences, learned, lambda *seen: _learn(*seen, options, draw))
 
@@ -146,7 +143,7 @@ def with_missing(sequences: PackedSequences, learned: Learned, every: bool = Fal
     if not (every or are_missing(sequences, learned.family, learned.posterior)):
         return learned
     index = spread_index(sequences, MOST_WEIGHED)
-    posterior = TaskPosterior(*(part[index] for part in learned.posterior))
+    posterior = select_posterior(learned, index).posterior
     scores = scores_of(select_sequences(sequences, index), learned.family, posterior)
     psi = likely_variances(scores, *((-np.inf, 0.0) if every else (LEAST_SCORE, LEAST_GAIN)))
     return with_most_likely(learned, scores, psi)
